@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from gateway.capacity import figures as figures_file
-from gateway.capacity.model import Assumptions, Load, size
-from gateway.capacity.prices import PRICES
+from gateway.capacity import measure as figures_file
+from gateway.capacity.model import PRICES, Assumptions, Load, size
 from gateway.cli.plan import described, quoted, rows
 
 #: Events a second, each to as many subscribers, of so many bytes.

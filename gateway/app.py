@@ -22,23 +22,22 @@ import secrets
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
 import structlog
 
-from gateway import __version__, descriptors
-from gateway.admin.health import Check, own_report
-from gateway.admin.parts import Parts
+from gateway import __version__, publisher
+from gateway.admin.parts import Check, Parts, own_report
 from gateway.admin.server import AdminServer
 from gateway.clock import SystemClock, within
 from gateway.config.settings import Settings
-from gateway.derived import delivery_connections, event_topics, journal_folder, kafka_options, retention
 from gateway.errors import Broken
-from gateway.exchange import Exchange, claim_positions, keep_times
-from gateway.fanout import subscriber_store
+from gateway.exchange import Exchange, check_connections, claim_positions, keep_times
+from gateway.fanout import attempts, subscriber_store
 from gateway.fanout.beginnings import Beginnings
 from gateway.fanout.subscriber_state import SubscriberStateStore
 from gateway.fanout.subscriptions import FanOut, own_topics
@@ -48,15 +47,16 @@ from gateway.ingest.server import IngestServer
 from gateway.ingest.turn import IngestLog
 from gateway.link import LogClient, LogServer, remove_other_sockets
 from gateway.log import EventLog
-from gateway.log.journal import Journal, JournalWriter
+from gateway.log.journal import Journal, JournalWriter, Retention
 from gateway.log.kafka import KafkaLog, KafkaOptions
+from gateway.log.kafka.options import instance_id
 from gateway.publisher import Publisher
 from gateway.search import Search
 from gateway.telemetry.metrics import METRICS
 from gateway.telemetry.reports import Report, Reports, ReportServer
 from gateway.telemetry.tracing import Spans
 
-#: The parts together stay below what a process has for its stop, see :mod:`gateway.process`.
+#: The parts together stay below what a process has for its stop, see :mod:`gateway.processes`.
 _INGEST_STOP_S: Final = 8.0
 _FANOUT_STOP_S: Final = 8.0
 _PUBLISHER_STOP_S: Final = 2.0
@@ -142,9 +142,10 @@ class App:
             role,
             self._checks,
             METRICS.registry,
-            topics=event_topics(settings),
+            topics=settings.event_topics,
             subscribers=settings.subscribers,
             of_file={subscriber.name for subscriber in settings.subscribers},
+            alerts=settings.alerts,
         )
 
     async def start(self) -> dict[str, object]:
@@ -190,7 +191,7 @@ class App:
         """Start the log process: only the journal's writer, and the socket by which the others reach it."""
         settings = self.settings
         assert self._shared.log_listening is not None
-        writer = JournalWriter(journal_folder(settings), retention(settings), known_ids=settings.ingest.dedup_window)
+        writer = JournalWriter(Path(settings.journal.dir), _retention(settings), known_ids=settings.ingest.dedup_window)
         await self._begin(writer.start(lock_wait_s=_LOCK_WAIT_S), lambda: _stop(writer))
         self._checks["journal"] = lambda: Check("journal", writer.problem or writer.state.failure)
         await asyncio.to_thread(remove_other_sockets, self._shared.log)
@@ -199,7 +200,6 @@ class App:
         return {"journal": settings.journal.dir, "known_ids": writer.known_ids}
 
     async def _reach_log(self) -> LogClient:
-        """Connect to the log process."""
         assert self._shared.log is not None
         client = LogClient(self._shared.log, self._name)
         await self._begin(client.start(), client.stop)
@@ -209,7 +209,7 @@ class App:
     async def _start_deliver(self) -> dict[str, object]:
         """Start everything behind the log: search, publisher, fan-out, admin."""
         settings = self.settings
-        kafka = kafka_options(settings, self._name)
+        kafka = _kafka_options(settings, self._name)
         told: dict[str, object] = {}
         if self.role != "fanout":
             self.journal = await self._open_journal()
@@ -252,10 +252,10 @@ class App:
         return f"http://{self.settings.admin.host}:{self.admin.port}"
 
     async def _open_journal(self) -> Journal:
-        folder, log_socket = journal_folder(self.settings), self._shared.log
+        folder, log_socket = Path(self.settings.journal.dir), self._shared.log
         journal = Journal(
             folder,
-            retention(self.settings),
+            _retention(self.settings),
             writer=None if log_socket is None else LogClient(log_socket, self._name),
             known_ids=self.settings.ingest.dedup_window,
             on_replaced=self._fail,
@@ -273,20 +273,20 @@ class App:
 
     async def _start_search(self, journal: Journal) -> Search:
         search = self._parts.search = Search(
-            journal, journal_folder(self.settings), with_attempts=self.settings.kafka is None
+            journal, Path(self.settings.journal.dir), with_attempts=self.settings.kafka is None
         )
         await self._begin(search.start(), search.stop)
         return search
 
     async def _start_publisher(self, kafka: KafkaOptions, search: Search) -> None:
         publishing = self._parts.publisher = Publisher(
-            self.journal, kafka, create=event_topics(self.settings), on_published=search.indexer.published
+            self.journal, kafka, create=self.settings.event_topics, on_published=search.indexer.published
         )
         await self._begin(publishing.start(), lambda: publishing.stop(drain_s=_PUBLISHER_STOP_S))
         self._checks["kafka"] = lambda: Check("kafka", publishing.state.reason, is_needed=False)
 
     async def _open_kafka(self, kafka: KafkaOptions) -> KafkaLog:
-        creates, subscribers = event_topics(self.settings), self.settings.subscribers
+        creates, subscribers = self.settings.event_topics, self.settings.subscribers
         read = {topic for one in subscribers for topic in one.topics}.intersection(creates)
         # Where subscribers are to be added at run time, the first one must be found within a second, too.
         added = [subscriber_store.TOPIC] if self.settings.admin.secrets_key else []
@@ -311,7 +311,7 @@ class App:
         )
         await keep_times(self._parts)
         self._parts.fanout, self._parts.state_store = self.fanout, self.fanout.state_store
-        descriptors.check_deliveries(delivery_connections(self.settings.subscribers))
+        check_connections(self.settings.subscribers)
         self._stack.push_async_callback(lambda: self.fanout.stop(_FANOUT_STOP_S))
 
     async def _start_beginnings(self, log: EventLog) -> None:
@@ -335,8 +335,9 @@ class App:
     async def _start_ingest(self, log: IngestLog) -> dict[str, object]:
         settings = self.settings.ingest
         paths = endpoints(settings, self.settings.topics.schema_base_url)
-        acceptor = Acceptor(log, clock=_utc_now, max_waiting=settings.max_waiting, spans=self._spans)
-        self.ingest = IngestServer(settings, paths, acceptor, clock=_utc_now)
+        clock = partial(datetime.now, UTC)  # built in: it is called for each callback
+        acceptor = Acceptor(log, clock=clock, max_waiting=settings.max_waiting, spans=self._spans)
+        self.ingest = IngestServer(settings, paths, acceptor, clock=clock)
         await self._begin(self.ingest.start(self._shared.ingest), lambda: self.ingest.stop(_INGEST_STOP_S))
         if paths.open_paths and self._name in ("gateway", "ingest-0"):
             _log.warning(
@@ -356,6 +357,27 @@ class App:
         await starting
 
 
+def _retention(settings: Settings) -> Retention:
+    kept = Retention(
+        int(settings.journal.max_bytes),
+        settings.journal.retention,
+        ages={attempts.TOPIC: settings.admin.attempts_retention},
+    )
+    if settings.kafka is None:
+        return kept
+    # The topics keep what was published; here only what the window of known ids is rebuilt from.
+    return replace(kept, protected=publisher.GROUP, publish_grace_records=settings.ingest.dedup_window)
+
+
+def _kafka_options(settings: Settings, process: str) -> KafkaOptions | None:
+    """Return how the process of this name reaches Kafka; None without Kafka."""
+    kafka = settings.kafka
+    if kafka is None:
+        return None
+    name = instance_id(kafka.instance_id, socket.gethostname(), settings.admin.port, process)
+    return KafkaOptions.of(kafka, settings.topics, instance_id=name)
+
+
 async def _stop(writer: JournalWriter) -> None:
     """Stop a writer.
 
@@ -366,10 +388,6 @@ async def _stop(writer: JournalWriter) -> None:
     await writer.stop()
     if moved:
         raise Broken(moved)
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

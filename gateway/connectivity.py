@@ -1,6 +1,6 @@
-"""Why another machine cannot be reached, in words; and names resolved within a time.
+"""What ``gateway check`` finds, above all why another machine cannot be reached, in words.
 
-For ``gateway check``. A reason is a pair: what was seen, and what to do.
+A reason is a pair: what was seen, and what to do.
 """
 
 from __future__ import annotations
@@ -10,13 +10,33 @@ import os
 import socket
 import ssl
 import threading
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple
 
+#: ``unknown``: it could not be asked; it is never shown as good, and does not make the check fail.
+Level = Literal["ok", "unknown", "warning", "problem"]
 #: Codes of X509_verify_cert_error_string(3).
 _NOT_YET_VALID: Final = 9
 _EXPIRED: Final = 10
 _UNTRUSTED: Final = frozenset({2, 18, 19, 20, 21})
 _OTHER_NAME: Final = frozenset({62, 64})
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at.
+
+    Args:
+        level: ``problem`` makes ``gateway check`` fail.
+        path: key path of the configuration at which it can be mended.
+        text: what was seen, one sentence without a full stop.
+        advice: what to do; empty where nothing is to be done.
+    """
+
+    level: Level
+    path: str
+    text: str
+    advice: str = ""
 
 
 class Reason(NamedTuple):
@@ -82,8 +102,7 @@ def unreachable(where: str, exc: OSError) -> Reason:
 def silent(where: str, seconds: float) -> Reason:
     """Return the reason of a connection that was not made in time."""
     return Reason(
-        f"{where} does not answer within {seconds:g} s",
-        "check host and port, and firewalls between both machines",
+        f"{where} does not answer within {seconds:g} s", "check host and port, and firewalls between both machines"
     )
 
 

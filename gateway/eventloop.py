@@ -1,17 +1,19 @@
-"""Which event loop everything runs on, and threads that give way to it where there is no processor for both."""
+"""Which event loop everything runs on, running a coroutine for a command, and threads that give way to the loop."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final, TypeVar
 
 #: A tenth of a processor that others want, too. Less, and work that must keep up with a busy gateway would not.
 _NICE: Final = 10
+_T = TypeVar("_T")
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -34,3 +36,34 @@ def give_way() -> None:
     if sys.platform == "linux":
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+
+
+def run_async(work: Coroutine[Any, Any, _T]) -> _T:
+    """Run to the end and return the result.
+
+    Raises:
+        KeyboardInterrupt: a signal asked to stop; the work was cancelled and has cleaned up.
+    """
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        return runner.run(_stoppable(work))
+
+
+async def _stoppable(work: Coroutine[Any, Any, _T]) -> _T:
+    task = asyncio.ensure_future(work)
+    is_asked = False
+
+    def stop() -> None:
+        nonlocal is_asked
+        is_asked = True
+        task.cancel()
+
+    loop = asyncio.get_running_loop()
+    if threading.current_thread() is threading.main_thread():  # others get no signals, and may not ask for them
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if is_asked:
+            raise KeyboardInterrupt from None
+        raise

@@ -1,4 +1,4 @@
-"""Which subscribers are in force, exchanged while the gateway runs: those of ``config.yaml``, and the stored ones.
+"""What is exchanged while the gateway runs: subscribers, of ``config.yaml`` and stored ones; receivers of alerts.
 
 The file wins: a stored subscriber whose name the file has, too, rests until the file no longer has it.
 """
@@ -13,13 +13,12 @@ from typing import Any, Final
 
 import structlog
 
-from gateway import descriptors
+from gateway import machine
 from gateway.admin.parts import Parts
 from gateway.clock import SystemClock
 from gateway.config import subscriber_document
 from gateway.config.settings import Settings, Subscriber
 from gateway.config.watch import watch
-from gateway.derived import delivery_connections
 from gateway.errors import ConfigError, NotNow, Transient
 from gateway.fanout import subscription
 from gateway.fanout.beginnings import Beginnings
@@ -76,7 +75,7 @@ class Exchange:
             self._parts.fanout.start()
 
     async def follow(self, path: Path, environ: Mapping[str, str], asked: asyncio.Event) -> None:
-        """Apply new subscribers of the file without a restart, until cancelled.
+        """Apply new subscribers and receivers of alerts of the file without a restart, until cancelled.
 
         A file that is wrong or cannot be applied is refused by the watcher, and the old one stays in force. In
         ``serve``, which does not deliver, the console shows the new subscribers.
@@ -94,6 +93,7 @@ class Exchange:
                 self._of_file = before
                 _log.error("config.refused", problems=exc.problems, advice="the previous settings stay in force")
             else:
+                self._parts.alerts = settings.alerts
                 _log.info("config.applied", subscribers=[subscriber.name for subscriber in settings.subscribers])
 
     def _check(self, settings: Settings) -> None:
@@ -108,13 +108,18 @@ class Exchange:
             if parts.fanout is not None:
                 await parts.fanout.apply(subscribers)
             parts.subscribers, parts.of_file = subscribers, of_file
-            descriptors.check_deliveries(delivery_connections(subscribers))
+            check_connections(subscribers)
             if self._beginnings is not None:
                 self._beginnings.apply(subscribers)
             await keep_times(parts)
             if parts.fanout is not None and isinstance(self._log, Journal):
                 with suppress(Transient):  # their readers do it as soon as the disk lets them
                     await claim_positions(self._log, subscribers)
+
+
+def check_connections(subscribers: Sequence[Subscriber]) -> None:
+    """Warn when subscribers may have more connections at once than this process can open for them."""
+    machine.check_deliveries(sum(one.concurrency for one in subscribers if one.kind == "webhook"))
 
 
 async def claim_positions(journal: Journal, subscribers: Sequence[Subscriber]) -> None:

@@ -16,7 +16,7 @@ from deploy.callbacks import callbacks_reference
 from deploy.capacity import assumptions_table, plans_table
 from gateway.cli import main as command_line
 from gateway.schema import markdown
-from gateway.schema.reference import events_reference
+from gateway.schema.markdown import events_reference
 
 ROOT: Final = Path(__file__).parent.parent
 

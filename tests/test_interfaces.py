@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from deploy import render
 from gateway import __version__, publisher
-from gateway.admin import audit, server
+from gateway.admin import audit
 from gateway.admin.parts import Parts
 from gateway.admin.server import AdminServer
 from gateway.callbacks import CALLBACKS
@@ -66,14 +66,6 @@ async def test_paths_of_the_admin_port_are_documented_and_exist() -> None:
     """Each with its method."""
     parts = Parts(Settings(), "run", {}, CollectorRegistry())
     assert routes(AdminServer(parts).application()) == documented("paths")
-
-
-def test_the_interfaces_own_module_names_every_path_under_api() -> None:
-    """What a reader of the code sees first."""
-    assert server.__doc__ is not None
-    shown = set(re.findall(r"``(?:GET|POST) (/api/[a-z/-]+?)/?[<…`]", server.__doc__))
-    wanted = {re.sub(r"/\{.*", "", path) for _, path in documented("paths") if path.startswith("/api/")}
-    assert wanted == shown
 
 
 @each

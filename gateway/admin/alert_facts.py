@@ -11,8 +11,7 @@ import structlog
 
 from gateway.admin.monitor import Monitor
 from gateway.admin.parts import Parts
-from gateway.alerts.conditions import AlertFacts, JournalFacts, SubscriberFacts
-from gateway.alerts.silence import Rhythms
+from gateway.alerts.rules import AlertFacts, JournalFacts, Rhythms, SubscriberFacts
 from gateway.log.journal import EVENTS
 
 #: Of what is learned about callbacks, when the process dies.
@@ -29,8 +28,7 @@ class AlertLook:
     def __init__(self, parts: Parts, monitor: Monitor) -> None:
         self._parts = parts
         self._monitor = monitor
-        is_kept = bool(parts.settings.alerts) and parts.journal is not None
-        self._path = Path(parts.settings.journal.dir) / _FILE if is_kept else None
+        self._path = Path(parts.settings.journal.dir) / _FILE if parts.journal is not None else None
         self._rhythms = Rhythms(_read(self._path), time.time())
         self._saved_at = time.monotonic()
 
@@ -57,7 +55,7 @@ class AlertLook:
     def save(self) -> None:
         """Write what was learned; a failure is logged, as it costs a day of learning and nothing else."""
         self._saved_at = time.monotonic()
-        if self._path is None:
+        if self._path is None or not self._parts.alerts:
             return
         try:
             new = self._path.with_suffix(".new")

@@ -1,29 +1,36 @@
-"""The audit record: who changed what, and when. Kept in the log, in the internal topic :data:`TOPIC`.
+"""Changes by operators: who changed what, and when; and one that is asked for again is not done again.
 
-Each request that changes something, and is answered with success, becomes a record and a log line ``admin.changed``.
-Neither has a value of a setting: changed keys are named. Records are written at once; while the log does not take them
-they wait in memory, :data:`_MOST_WAITING` at most. Retention is that of the journal, or of the topic in Kafka.
+Each request that changes something, and is answered with success, becomes a record in the internal topic :data:`TOPIC`
+and a log line ``admin.changed``. Neither has a value of a setting: changed keys are named. Records are written at once;
+while the log does not take them they wait in memory, :data:`_MOST_WAITING` at most. Retention is that of the journal,
+or of the topic in Kafka.
+
+``Idempotency-Key`` marks a POST that may be sent again after its answer was lost. The successful answers of the last
+day are kept in memory, :data:`_MOST` at most, by token, path and key. The same key with the same body gives the same
+answer; with another body it is refused. A gateway that was started again knows none of them: adding a subscriber again
+is then refused, as its name is taken.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import heapq
 import time
-from collections import deque
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
 import orjson
 import structlog
 from aiohttp import web
 
-from gateway.admin import responses
+from gateway.admin.auth import ACTOR, Actor, RouteChange
 from gateway.admin.parts import Parts
-from gateway.admin.responses import json_response
-from gateway.admin.roles import Actor, RouteChange
-from gateway.errors import is_logged
+from gateway.admin.responses import Given, json_response
+from gateway.errors import SenderError, is_logged
 from gateway.fanout.scan import scan
 from gateway.log import Entry
 from gateway.telemetry import redaction
@@ -38,6 +45,12 @@ _LAST_WORDS_S: Final = 2.0
 _MOST_SHOWN: Final = 1000
 #: Where a handler notes what the record is to say; see :func:`note`.
 _KEY: Final = web.RequestKey("audit", dict[str, Any])
+#: A few hundred kilobytes, and more changes than operators make in a day.
+_MOST: Final = 1000
+_KEPT_S: Final = 86400.0
+_MOST_KEY: Final = 255
+
+Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 _log = structlog.get_logger("gateway.admin")
 
@@ -133,10 +146,10 @@ class Audit:
 
     async def _list(self, request: web.Request) -> web.Response:
         """Return the audit records, the newest first."""
-        given = request.query
-        since = responses.number(given.get("since"), "since") or 0.0
-        limit = responses.whole(given.get("limit"), "limit", 100, high=_MOST_SHOWN)
-        subject = responses.text(given.get("subject"), "subject")
+        given = Given(request.query)
+        since = given.number("since") or 0.0
+        limit = given.whole("limit", 100, high=_MOST_SHOWN)
+        subject = given.text("subject")
         kept: list[tuple[float, str, int, dict[str, Any]]] = []
         log = self._parts.needed_log()
         async with self._parts.scanning(TOPIC):
@@ -150,9 +163,84 @@ class Audit:
 
 
 def _read(value: bytes) -> dict[str, Any]:
-    """Return a record; empty if it is none."""
     try:
         found = orjson.loads(value)
         return {**found, "at": float(found["at"])}
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
         return {}
+
+
+class KeyUsed(SenderError):
+    """The key was used for a request with another body. Use a new key for each thing that is to be done."""
+
+    status_hint = 422
+
+
+class KeyBusy(SenderError):
+    """The request with this key is being answered; ask again when it is."""
+
+    status_hint = 409
+
+
+class _Answer(NamedTuple):
+    digest: bytes
+    at: float
+    status: int
+    body: bytes
+    headers: dict[str, str]
+
+
+class Idempotency:
+    """Answers of one process."""
+
+    def __init__(self) -> None:
+        self._answers: OrderedDict[tuple[str, str, str], _Answer] = OrderedDict()
+        self._busy: set[tuple[str, str, str]] = set()
+
+    def once(self, handler: Handler) -> Handler:
+        """Return a handler that answers a request as it was answered before, or has it done."""
+
+        async def answered(request: web.Request) -> web.Response:
+            return await self._once(request, handler)
+
+        return answered
+
+    async def _once(self, request: web.Request, handler: Handler) -> web.Response:
+        key = request.headers.get("Idempotency-Key", "")
+        if not key:
+            return await handler(request)
+        if len(key) > _MOST_KEY:
+            raise SenderError(f"Idempotency-Key: at most {_MOST_KEY} characters")
+        place = request[ACTOR].name, request.path, key
+        digest = hashlib.sha256(await request.read()).digest()
+        if (known := self._known(place)) is not None:
+            return self._again(request, known, digest)
+        if place in self._busy:
+            raise KeyBusy("the request with this Idempotency-Key is being answered; ask again in a moment")
+        self._busy.add(place)
+        try:
+            response = await handler(request)
+        finally:
+            self._busy.discard(place)
+        if response.status < 300 and isinstance(response.body, bytes):
+            headers = {name: response.headers[name] for name in ("ETag", "Location") if name in response.headers}
+            self._answers[place] = _Answer(digest, time.monotonic(), response.status, response.body, headers)
+            if len(self._answers) > _MOST:
+                self._answers.popitem(last=False)
+        return response
+
+    def _known(self, place: tuple[str, str, str]) -> _Answer | None:
+        known = self._answers.get(place)
+        if known is not None and time.monotonic() - known.at > _KEPT_S:
+            del self._answers[place]
+            return None
+        return known
+
+    def _again(self, request: web.Request, known: _Answer, digest: bytes) -> web.Response:
+        if known.digest != digest:
+            raise KeyUsed("this Idempotency-Key was used for another request; use a new one")
+        skip(request)
+        headers = {**known.headers, "Idempotency-Replayed": "true"}
+        return web.Response(
+            status=known.status, body=known.body, headers=headers, content_type="application/json", charset="utf-8"
+        )

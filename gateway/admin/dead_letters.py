@@ -15,9 +15,8 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from gateway.admin import responses
 from gateway.admin.parts import Parts
-from gateway.admin.responses import BadRequest, NotFound, json_response
+from gateway.admin.responses import BadRequest, Given, NotFound, actor, body, json_response
 from gateway.clock import SystemClock
 from gateway.fanout import dead_letters
 from gateway.fanout.dead_letters import WANTED, DeadLetter, DeadLetterIndex, Wanted, read_dead_letter
@@ -27,7 +26,6 @@ from gateway.search.keys import parsed
 _MOST: Final = 1000
 #: Characters of a note: a sentence or two, and an address of a ticket.
 _NOTE: Final = 1000
-_FIELDS: Final = frozenset({"subscriber", "ids", "reasons", "since", "until", "all", "note"})
 
 
 class DeadLetters:
@@ -44,13 +42,13 @@ class DeadLetters:
         router.add_post("/api/dead-letters/resolve", self._resolve)
 
     async def _list(self, request: web.Request) -> web.Response:
-        given = request.query
-        wanted = responses.text(given.get("subscriber"), "subscriber")
+        given = Given(request.query)
+        wanted = given.text("subscriber")
         names = [self._parts.subscriber(wanted).name] if wanted else [one.name for one in self._parts.subscribers]
-        since = responses.number(given.get("since"), "since") or 0.0
-        reasons = responses.texts(given.getall("reason", []), "reason")
-        limit = responses.whole(given.get("limit"), "limit", 100, high=_MOST)
-        state = state_of(given.get("state"))
+        since = given.number("since") or 0.0
+        reasons = given.texts("reason")
+        limit = given.whole("limit", 100, high=_MOST)
+        state = state_of(given.text("state"))
         found: list[dict[str, Any]] = []
         counts: dict[str, Counter[str]] = {}
         for name in names:
@@ -111,11 +109,11 @@ class DeadLetters:
         raise NotFound(f"{name} has no dead letter {event_id}; it may have expired")
 
     async def _resolve(self, request: web.Request) -> web.Response:
-        given = await responses.body(request, _FIELDS)
-        name = self._parts.subscriber(responses.text(given.get("subscriber"), "subscriber")).name
-        ids = frozenset(event_id.strip().lower() for event_id in responses.texts(given.get("ids"), "ids"))
-        reasons = responses.texts(given.get("reasons"), "reasons")
-        if not ids and not reasons and not responses.flag(given.get("all"), "all"):
+        given = await body(request)
+        name = self._parts.subscriber(given.text("subscriber")).name
+        ids = frozenset(event_id.strip().lower() for event_id in given.texts("ids"))
+        reasons = given.texts("reasons")
+        if not ids and not reasons and not given.flag("all"):
             raise BadRequest("say which dead letters: ids, reasons, or all")
         async with self._parts.scanning(f"dlq.{name}"):
             closed = await dead_letters.resolve(
@@ -123,23 +121,22 @@ class DeadLetters:
                 name,
                 clock=self._clock,
                 note=_note(given.get("note")),
-                by=responses.actor(request),
+                by=actor(request),
                 ids=ids,
                 reasons=reasons,
-                since=responses.number(given.get("since"), "since") or 0.0,
-                until=responses.number(given.get("until"), "until"),
+                since=given.number("since") or 0.0,
+                until=given.number("until"),
                 silence_s=self._parts.silence_s,
             )
         return json_response({"subscriber": name, "resolved": closed})
 
 
-def state_of(value: object) -> Wanted:
+def state_of(text: str) -> Wanted:
     """Return the state of dead letters that is asked for; open ones where nothing was given.
 
     Raises:
         BadRequest: there is no such state.
     """
-    text = responses.text(value, "state")
     found = next((state for state in WANTED if state == (text or "open")), None)
     if found is None:
         raise BadRequest(f"state: one of {', '.join(WANTED)} is needed")

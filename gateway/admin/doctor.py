@@ -18,9 +18,8 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
-from gateway.admin import responses
 from gateway.admin.parts import NotHere, Parts
-from gateway.admin.responses import json_response
+from gateway.admin.responses import Given, NotFound, json_response
 from gateway.callbacks import Callback, CallbackRequest
 from gateway.callbacks.event_schema import EventSchema
 from gateway.callbacks.rejected import TOPIC
@@ -167,8 +166,8 @@ class Doctor:
         if parts.endpoints is None:
             raise NotHere("this process accepts no callbacks; ask the admin port of 'gateway serve' or 'gateway run'")
         search = parts.needed_search()
-        since = responses.number(request.query.get("since"), "since") or time.time() - _DAY_S
-        wanted = responses.text(request.query.get("callback"), "callback")
+        since = Given(request.query).number("since") or time.time() - _DAY_S
+        wanted = Given(request.query).text("callback")
         async with parts.scanning("doctor"):
             await search.indexer.caught_up()
             found = {
@@ -177,7 +176,7 @@ class Doctor:
                 if wanted in ("", endpoint.callback.name)
             }
             if not found:
-                raise responses.NotFound(f"no path of the configuration accepts {wanted!r}")
+                raise NotFound(f"no path of the configuration accepts {wanted!r}")
             for findings in found.values():
                 await self._look(findings, since)
             await self._look_at_rejected(found, since)

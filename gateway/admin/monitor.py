@@ -1,9 +1,10 @@
-"""Periodic measurements: metrics of all processes, the journal, and each subscriber's last error."""
+"""Periodic measurements: metrics of all processes, the journal, each subscriber's newest attempts and last error."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,12 @@ from typing import Final
 import structlog
 
 from gateway.admin.history import History
-from gateway.admin.lags import PATIENCE_S, Lags
 from gateway.admin.parts import Parts
 from gateway.admin.rates import FAILED, STEP_S, Rates
-from gateway.admin.recent_attempts import RecentAttempts
-from gateway.admin.subscriber_states import STATES, Facts, SubscriberState, subscriber_state
+from gateway.admin.subscriber_states import PATIENCE_S, STATES, Facts, Lags, SubscriberState, subscriber_state
 from gateway.errors import GatewayError
 from gateway.fanout import attempts
+from gateway.fanout.attempts import Attempt
 from gateway.fanout.reader import group_name
 from gateway.fanout.subscriber_status import SubscriberStatus
 from gateway.log import Record
@@ -33,6 +33,8 @@ _LOOK_BACK: Final = 50
 _RETRY_S: Final = 10.0
 #: Seconds before the start from which on attempts in Kafka are read.
 _FOLLOW_FROM_S: Final = 600.0
+#: Attempts kept: some 20 MB. Ten times more would be a tenth of the memory of a small machine.
+_KEPT: Final = 50_000
 
 _log = structlog.get_logger("gateway.admin")
 
@@ -280,3 +282,32 @@ async def _oldest(journal: Journal) -> float | None:
         return None
     found = await journal.read_file(EVENTS, floor, 1)
     return found[0].records[0].appended_at if found and found[0].records else None
+
+
+class RecentAttempts:
+    """Keeps attempts by event, the newest events: with Kafka no index has them, and a topic is too long to read."""
+
+    def __init__(self, kept: int = _KEPT) -> None:
+        #: Every attempt on an event that was stored after this time is known, Unix seconds.
+        self.since = float("inf")
+        self._kept = kept
+        self._count = 0
+        self._by_event: OrderedDict[str, list[Attempt]] = OrderedDict()
+
+    def begin(self, since: float) -> None:
+        """Announce that attempts from this time on will be added; Unix seconds."""
+        if self.since == float("inf"):
+            self.since = since
+
+    def add(self, attempt: Attempt) -> None:
+        """Keep one; the events whose first attempt is the oldest go."""
+        self._by_event.setdefault(attempt.event_id, []).append(attempt)
+        self._count += 1
+        while self._count > self._kept:
+            _, gone = self._by_event.popitem(last=False)
+            self._count -= len(gone)
+            self.since = max(self.since, gone[-1].at)
+
+    def of(self, event_id: str) -> Sequence[Attempt]:
+        """Return those on an event, in the order in which they came."""
+        return self._by_event.get(event_id, ())

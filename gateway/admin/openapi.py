@@ -1,4 +1,4 @@
-"""OpenAPI 3.1 of the admin interface. What changes something comes from :data:`gateway.admin.roles.CHANGES`."""
+"""OpenAPI 3.1 of the admin interface. What changes something comes from :data:`gateway.admin.auth.CHANGES`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from gateway import __version__
-from gateway.admin.roles import CHANGES
+from gateway.admin.auth import CHANGES
 from gateway.config.settings import Settings
 from gateway.schema import configuration
 
@@ -134,6 +134,11 @@ _ANSWERS: Final = {
     "422": "The settings cannot be used; each problem is named with its key path",
     "503": "The log cannot be read or written now; nothing was changed",
 }
+
+
+def body_names(method: str, path: str) -> frozenset[str]:
+    """Return the names that the body of a route may have."""
+    return frozenset(_BODIES.get((method, path), {}).get("properties", ()))
 
 
 def openapi_admin(settings: Settings) -> dict[str, Any]:

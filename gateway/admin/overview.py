@@ -9,13 +9,10 @@ from typing import Any, Final
 from aiohttp import web
 
 from gateway import __version__
-from gateway.admin import responses
-from gateway.admin.health import UNKNOWN, own_report, report
-from gateway.admin.lags import Lag
 from gateway.admin.monitor import Monitor
-from gateway.admin.parts import Parts
-from gateway.admin.responses import json_response
-from gateway.admin.subscriber_states import SubscriberState
+from gateway.admin.parts import UNKNOWN, Parts, own_report, report
+from gateway.admin.responses import Given, json_response
+from gateway.admin.subscriber_states import Lag, SubscriberState
 from gateway.callbacks import CALLBACKS
 from gateway.config import webhook_url
 from gateway.config.settings import Subscriber
@@ -39,7 +36,7 @@ class Overview:
         router.add_get("/api/subscribers", self._subscribers)
 
     async def _overview(self, request: web.Request) -> web.Response:
-        since = responses.number(request.query.get("since"), "since") or 0.0
+        since = Given(request.query).number("since") or 0.0
         await self._monitor.look_at_subscribers(patience_s=_PAGE_PATIENCE_S)
         is_ready, checks = report(self._parts.checks, self._monitor.others)
         return json_response(

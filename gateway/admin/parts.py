@@ -1,23 +1,25 @@
-"""The parts of the gateway that run in this process, for the admin API. Filled by ``app``."""
+"""The parts of the gateway that run in this process, for the admin API, and their health. Filled by ``app``."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections import defaultdict
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Final, Literal, TypeVar
 
 from prometheus_client import CollectorRegistry
 
-from gateway.admin.health import Checks
 from gateway.clock import SystemClock
+from gateway.config.sections import Alert
 from gateway.config.settings import Settings, Subscriber
 from gateway.errors import NotNow, SenderError
 from gateway.fanout.open_dead_letters import OpenDeadLetters
 from gateway.fanout.replay_board import ReplayBoard
 from gateway.fanout.subscriber_state import SubscriberStateStore
+from gateway.fanout.subscriber_status import SubscriberStatus
 from gateway.fanout.subscriber_store import SubscriberStore
 from gateway.fanout.subscriptions import FanOut, UnknownSubscriber
 from gateway.ingest.endpoints import Endpoints
@@ -27,7 +29,83 @@ from gateway.log.kafka import KafkaLog
 from gateway.log.kafka.health import CONNECTION, NOT_YET
 from gateway.publisher import Publisher
 from gateway.search import Search
-from gateway.telemetry.reports import Reports
+from gateway.telemetry.metrics import METRICS, Metrics, counts
+from gateway.telemetry.reports import Report, Reports, families
+
+#: Processes that take callbacks are called so.
+_INGEST: Final = "ingest"
+UNKNOWN: Final = "unknown: it gives no answer in 1 s; it has died and is being started again, hangs, or is overloaded"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that must hold.
+
+    Args:
+        name: what it is, such as ``journal``.
+        problem: a sentence that says what is wrong and what to do; empty when healthy.
+        is_needed: False: reported, but callbacks are accepted without it (Kafka unavailable, a dead subscriber).
+    """
+
+    name: str
+    problem: str
+    is_needed: bool = True
+
+
+Checks = Mapping[str, Callable[[], Check]]
+Others = Mapping[str, Report | None]
+_T = TypeVar("_T")
+
+
+def report(checks: Checks, others: Others | None = None) -> tuple[bool, dict[str, str]]:
+    """Return whether the gateway can accept callbacks, and each check's result, other processes' by ``process.name``.
+
+    Ready means: all that this process needs holds, no other process says that something it needs does not, and at least
+    one of those that take callbacks answers. One that is being started again takes no callback from the others, so it
+    does not make the machine unready.
+
+    Args:
+        checks: of this process.
+        others: the reports of the others; None where this process is the only one.
+    """
+    is_ready, texts = _own(checks)
+    for name, one in (others or {}).items():
+        if one is None:
+            texts[name] = UNKNOWN
+        else:
+            is_ready = is_ready and one.is_ready
+            texts |= {f"{name}.{check}": text or "ok" for check, text in one.checks.items()}
+    takers = [one for name, one in (others or {}).items() if name.startswith(_INGEST)]
+    return is_ready and (not takers or any(takers)), {name: text or "ok" for name, text in texts.items()}
+
+
+def own_report(
+    process: str,
+    started_at: float,
+    checks: Checks,
+    metrics: Metrics = METRICS,
+    *,
+    statuses: Iterable[SubscriberStatus] = (),
+    with_metrics: bool = False,
+) -> Report:
+    """Return what a process without the admin port serves.
+
+    Args:
+        process: its name, such as ``ingest-0``.
+        started_at: of this life, Unix seconds.
+        statuses: of the subscribers that it delivers to.
+        with_metrics: all of them, which takes milliseconds with hundreds of subscribers.
+    """
+    is_ready, texts = _own(checks)
+    found = families(process, metrics.registry) if with_metrics else ()
+    subscribers = [asdict(one) for one in statuses]
+    return Report(process, os.getpid(), started_at, is_ready, texts, counts(metrics), found, subscribers)
+
+
+def _own(checks: Checks) -> tuple[bool, dict[str, str]]:
+    results = [check() for check in checks.values()]
+    is_ready = not any(result.problem and result.is_needed for result in results)
+    return is_ready, {result.name: result.problem for result in results}
 
 
 class NotHere(SenderError):
@@ -52,6 +130,7 @@ class Parts:
         subscribers: as in force; exchanged when the configuration or the stored ones change.
         of_file: names of those of the configuration file.
         stored: those that were added at run time.
+        alerts: receivers of alerts, as in force.
         reports: asks the other processes of this gateway; None: everything is in this one.
     """
 
@@ -72,6 +151,7 @@ class Parts:
     subscribers: Sequence[Subscriber] = ()
     of_file: Collection[str] = ()
     stored: SubscriberStore | None = None
+    alerts: Sequence[Alert] = ()
     reports: Reports | None = None
     started_at: float = field(default_factory=time.time)
     _locks: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
@@ -126,9 +206,7 @@ class Parts:
         Raises:
             NotHere: this process has none.
         """
-        if self.log is None:
-            raise NotHere("this process reads no log")
-        return self.log
+        return _needed(self.log, "this process reads no log")
 
     def needed_replays(self) -> ReplayBoard:
         """Return the record of replays.
@@ -136,9 +214,7 @@ class Parts:
         Raises:
             NotHere: this process has none.
         """
-        if self.replays is None:
-            raise NotHere("this process reads no log")
-        return self.replays
+        return _needed(self.replays, "this process reads no log")
 
     def needed_search(self) -> Search:
         """Return the index.
@@ -146,9 +222,7 @@ class Parts:
         Raises:
             NotHere: this process takes no callbacks, so it has no journal to search.
         """
-        if self.search is None:
-            raise NotHere("this process has no journal; ask the admin port of 'gateway serve'")
-        return self.search
+        return _needed(self.search, "this process has no journal; ask the admin port of 'gateway serve'")
 
     def source(self, name: str) -> Literal["file", "api"]:
         """Return where a subscriber comes from: the configuration file, or the interface, at run time."""
@@ -176,6 +250,10 @@ class Parts:
         Raises:
             NotHere: this process delivers nothing.
         """
-        if self.fanout is None:
-            raise NotHere("this process delivers nothing; ask the admin port of 'gateway fanout'")
-        return self.fanout
+        return _needed(self.fanout, "this process delivers nothing; ask the admin port of 'gateway fanout'")
+
+
+def _needed(part: _T | None, sentence: str) -> _T:
+    if part is None:
+        raise NotHere(sentence)
+    return part

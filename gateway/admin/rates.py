@@ -19,10 +19,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from gateway.telemetry.counts import Counts, Key, counts
-from gateway.telemetry.metrics import METRICS, Metrics
+from gateway.telemetry.metrics import METRICS, Counts, Key, Metrics, counts, quantile
 from gateway.telemetry.reports import Report
-from gateway.telemetry.sketch import quantile
 
 #: Finer, and a callback a second is a saw; coarser, and an operator waits to see what a change did.
 STEP_S: Final = 2.0

@@ -13,10 +13,10 @@ from typing import Any, Final, NamedTuple
 import structlog
 from aiohttp import web
 
-from gateway.admin import audit, responses
-from gateway.admin.event_summary import event_summary
+from gateway.admin import audit
+from gateway.admin.events import event_summary
 from gateway.admin.parts import NotHere, Parts
-from gateway.admin.responses import json_response
+from gateway.admin.responses import Given, body, json_response
 from gateway.callbacks.rejected import TOPIC, UNKNOWN_PATH, request_from
 from gateway.callbacks.request import signed_part
 from gateway.errors import CallbackRejected
@@ -29,7 +29,6 @@ from gateway.search.keys import callback_of, parsed
 
 #: Looked at by one request: counted for a list, or decoded again; that answer says whether there is more.
 _MOST: Final = 10_000
-_FIELDS: Final = frozenset({"callback", "since", "until", "ids", "dry_run", "as", "unauthenticated"})
 
 _log = structlog.get_logger("gateway.admin")
 
@@ -78,10 +77,10 @@ class Rejections:
         router.add_post("/api/rejected/replay", self._replay)
 
     async def _list(self, request: web.Request) -> web.Response:
-        given = request.query
-        callback = responses.text(given.get("callback"), "callback")
-        since = responses.number(given.get("since"), "since") or 0.0
-        limit = responses.whole(given.get("limit"), "limit", 100, high=500)
+        given = Given(request.query)
+        callback = given.text("callback")
+        since = given.number("since") or 0.0
+        limit = given.whole("limit", 100, high=500)
         kept: deque[dict[str, Any]] = deque(maxlen=limit)
         counts: Counter[str] = Counter()
         async with aclosing(self._records(callback, since, None, is_newest_first=self._is_indexed)) as records:
@@ -97,25 +96,22 @@ class Rejections:
         return json_response({"rejected": list(kept), "counts": counts})
 
     async def _replay(self, request: web.Request) -> web.Response:
-        given = await responses.body(request, _FIELDS)
+        given = await body(request)
         parts = self._parts
         if parts.endpoints is None or parts.journal is None or parts.search is None:
             raise NotHere("this process accepts no callbacks; ask the admin port of 'gateway serve' or 'gateway run'")
-        is_dry_run = responses.flag(given.get("dry_run"), "dry_run")
+        is_dry_run = given.flag("dry_run")
         if is_dry_run:
             audit.skip(request)
-        ids = responses.texts(given.get("ids"), "ids")
+        ids = given.texts("ids")
         async with parts.scanning("rejected"):
             await parts.search.indexer.caught_up()
             found = await self._again(
-                responses.text(given.get("callback"), "callback"),
-                responses.number(given.get("since"), "since") or 0.0,
-                responses.number(given.get("until"), "until"),
+                given.text("callback"),
+                given.number("since") or 0.0,
+                given.number("until"),
                 ids,
-                _Unknown(
-                    responses.text(given.get("as"), "as"),
-                    responses.flag(given.get("unauthenticated"), "unauthenticated"),
-                ),
+                _Unknown(given.text("as"), given.flag("unauthenticated")),
                 is_dry_run=is_dry_run,
             )
         if not is_dry_run:

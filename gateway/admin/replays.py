@@ -15,10 +15,10 @@ from typing import Any, Final
 import structlog
 from aiohttp import web
 
-from gateway.admin import audit, responses
+from gateway.admin import audit
 from gateway.admin.dead_letters import state_of
 from gateway.admin.parts import NotHere, Parts
-from gateway.admin.responses import BadRequest, NotFound, json_response
+from gateway.admin.responses import BadRequest, Given, NotFound, actor, body, json_response
 from gateway.clock import SystemClock
 from gateway.config.settings import Subscriber
 from gateway.errors import GatewayError, NotNow, SenderError
@@ -31,22 +31,6 @@ _MOST_RUNNING: Final = 4
 #: A job looks so often whether a person has cancelled it.
 _LOOK_S: Final = 0.2
 _STOP_S: Final = 2.0
-_FIELDS: Final = frozenset(
-    {
-        "subscriber",
-        "since",
-        "until",
-        "ids",
-        "types",
-        "from_dlq",
-        "reasons",
-        "state",
-        "failed_only",
-        "all",
-        "dry_run",
-        "rate",
-    }
-)
 #: Around the time at which an event was stored, by the clocks of two machines.
 _AROUND_S: Final = 120.0
 
@@ -88,12 +72,12 @@ class Replays:
             await asyncio.wait(tasks, timeout=_STOP_S)
 
     async def _replay(self, request: web.Request) -> web.Response:
-        given = await responses.body(request, _FIELDS)
-        subscriber = self._subscriber(responses.text(given.get("subscriber"), "subscriber"))
+        given = await body(request)
+        subscriber = self._subscriber(given.text("subscriber"))
         asked = _selection(given)
-        rate = responses.number(given.get("rate"), "rate", low=0.001, high=1e6)
+        rate = given.number("rate", low=0.001, high=1e6)
         audit.note(request, subject=subscriber.name)
-        if responses.flag(given.get("dry_run"), "dry_run"):
+        if given.flag("dry_run"):
             audit.skip(request)
             async with self._parts.scanning(f"replay.{subscriber.name}"):
                 found = await self._run(subscriber, asked, rate, is_dry_run=True)
@@ -118,7 +102,7 @@ class Replays:
             raise NotPossible(f"{one.name} has ended: all of its {one.stored:,} events were delivered or given up")
         await self._board.cancel(one.number)
         one.state, one.ended_at = "cancelled", one.ended_at or self._clock.now()
-        _log.info("replay.cancelled", number=one.number, subscriber=one.subscriber, by=responses.actor(request))
+        _log.info("replay.cancelled", number=one.number, subscriber=one.subscriber, by=actor(request))
         return json_response(_document(one))
 
     async def _resume(self, request: web.Request) -> web.Response:
@@ -240,30 +224,29 @@ def _left(one: ReplayStatus) -> Selection:
     return selection if selection.is_from_dlq else replace(selection, delivered_by=selection.delivered_by | {one.name})
 
 
-def _selection(given: dict[str, Any]) -> Selection:
-    since = responses.number(given.get("since"), "since")
-    ids = frozenset(event_id.strip().lower() for event_id in responses.texts(given.get("ids"), "ids"))
-    is_from_dlq = responses.flag(given.get("from_dlq"), "from_dlq")
-    reasons = responses.texts(given.get("reasons"), "reasons")
+def _selection(given: Given) -> Selection:
+    since = given.number("since")
+    ids = frozenset(event_id.strip().lower() for event_id in given.texts("ids"))
+    is_from_dlq = given.flag("from_dlq")
+    reasons = given.texts("reasons")
     if since is None and not ids and not is_from_dlq:
         raise BadRequest("say what to replay: since, ids or from_dlq")
-    if (reasons or given.get("state")) and not is_from_dlq:
+    if (reasons or given.text("state")) and not is_from_dlq:
         raise BadRequest("reasons and state are of dead letters: set from_dlq")
     return Selection(
         since=since or 0.0,
-        until=responses.number(given.get("until"), "until"),
+        until=given.number("until"),
         ids=ids,
-        types=responses.texts(given.get("types"), "types"),
+        types=given.texts("types"),
         is_from_dlq=is_from_dlq,
         reasons=reasons,
-        state=state_of(given.get("state")),
-        is_filtered=not responses.flag(given.get("all"), "all"),
-        is_failed_only=responses.flag(given.get("failed_only"), "failed_only"),
+        state=state_of(given.text("state")),
+        is_filtered=not given.flag("all"),
+        is_failed_only=given.flag("failed_only"),
     )
 
 
 def _waiting(one: ReplayStatus) -> int:
-    """Return how many of its copies wait for delivery."""
     return max(0, one.stored - sum(one.count(what) for what in ("delivered", "given_up", "withdrawn")))
 
 

@@ -22,7 +22,7 @@ from gateway.fanout.attempt import HEAD_BYTES
 from gateway.fanout.webhook import Shown, WebhookSink
 from gateway.log import Record
 from gateway.schema import events
-from gateway.traffic.sample import sample
+from gateway.traffic.simulator import sample
 
 #: A person waits for it.
 _MOST_S: Final = 30.0

@@ -1,66 +1,60 @@
 """The admin port: ``/healthz``, ``/readyz``, ``/metrics``, the console at ``/``, its interface under ``/api/``.
 
-==================================  =========================================================================
-``GET /api/overview``               rates, latency, journal, Kafka, subscribers; ``?since=`` for new points only
-``GET /api/history``                the charts of the last ``range``: ``hour``, ``day`` or ``week``; ``?series=``
-``GET /api/search``                 ``?q=`` any id or phone; ``callback topic type key_prefix subscriber outcome since
-                                    until before after limit``; without conditions the newest events
-``GET /api/events``                 live, as server-sent events; ``?topic= &type= &callback= &key_prefix=``
-``GET /api/events/<id>``            the story of one event
-``GET /api/subscribers``            how each is doing
-``POST /api/subscribers/<name>/…``  ``pause`` or ``resume``; others: :mod:`gateway.admin.subscriber_changes`
-``GET /api/dead-letters``           ``?subscriber= &state= &reason= &since= &limit=``; ``/<subscriber>/<id>`` shows one
-``POST /api/dead-letters/resolve``  ``subscriber note`` and ``ids reasons all since until``
-``POST /api/replay``                ``subscriber`` and ``since until ids types from_dlq reasons state failed_only all``;
-                                    ``dry_run rate``
-``GET /api/replays``                replays of all processes; ``/<number>`` one
-``POST /api/replays/<number>/…``    ``cancel`` or ``resume``
-``GET /api/rejected``               callbacks that were not understood; ``?callback= &since= &limit=``
-``POST /api/rejected/replay``       decodes them again: ``callback since until ids as unauthenticated dry_run``
-``GET /api/audit``                  who changed what, newest first; ``?since= &subject= &limit=``
-``GET /api/me``                     whose token this is, and its role
-``GET /api/doctor/events``          what the platform changed, by callback; ``?since= &callback=``
-``GET /api/streams/<subscriber>``   the events of a subscriber of kind ``stream``; ``Last-Event-ID`` resumes
-==================================  =========================================================================
+The routes of the interface are listed in :mod:`gateway.admin.openapi`; ``gateway schema --openapi-admin`` prints them.
+Times are Unix seconds. Errors are ``{"error": "a sentence"}``. Who may ask what is said in :mod:`gateway.admin.auth`.
 
-Times are Unix seconds. Errors are ``{"error": "a sentence"}``. Who may ask is said in :mod:`gateway.admin.auth`,
-what each role may change in :mod:`gateway.admin.roles`.
+The console's files are read from the package once, identified by content, and served without authentication, as they
+hold no secret. A browser keeps them, and asks by ``ETag`` whether they are still the same.
 """
 
 from __future__ import annotations
 
+import asyncio
+import gzip
+import hashlib
 import socket
 from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from typing import Final
 
 import orjson
 import structlog
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+from gateway import machine
 from gateway.admin.alert_facts import AlertLook
 from gateway.admin.audit import Audit
-from gateway.admin.auth import add_headers, check
-from gateway.admin.control import Control
+from gateway.admin.auth import ACTOR, add_headers, change_of, check
 from gateway.admin.dead_letters import DeadLetters
 from gateway.admin.doctor import Doctor
-from gateway.admin.events import Events
-from gateway.admin.health import report
-from gateway.admin.listening import listen
-from gateway.admin.livetail import LiveTail
+from gateway.admin.events import Events, LiveTail
 from gateway.admin.monitor import Monitor
 from gateway.admin.outcomes import EventOutcomes
 from gateway.admin.overview import Overview
-from gateway.admin.page import Page
-from gateway.admin.parts import Parts
+from gateway.admin.parts import Parts, report
 from gateway.admin.rejections import Rejections
 from gateway.admin.replays import Replays
-from gateway.admin.responses import MAX_BODY_BYTES, Handler, json_response, respond
-from gateway.admin.roles import ACTOR, change_of
+from gateway.admin.responses import MAX_BODY_BYTES, Handler, OpenStreams, json_response, respond
 from gateway.admin.story import Storyteller
-from gateway.admin.streaming import OpenStreams
-from gateway.admin.subscriber_changes import SubscriberChanges
+from gateway.admin.subscriber_changes import Control, SubscriberChanges
 from gateway.alerts.alerter import Alerter
+from gateway.config.sections import Admin
+from gateway.connections import ConnectionLimit, LimitedServer
+from gateway.errors import Broken
+from gateway.sockets import BACKLOG
 from gateway.telemetry.reports import Family, Merged, Report, Reports, families
+
+#: A probe, a page or a command sends its request at once.
+_FIRST_BYTE_S: Final = 15.0
+_TYPES: Final = {
+    "html": "text/html",
+    "css": "text/css",
+    "js": "text/javascript",
+    "svg": "image/svg+xml",
+    "txt": "text/plain",
+}
 
 _log = structlog.get_logger("gateway.admin")
 
@@ -80,7 +74,7 @@ class AdminServer:
         self._settings = parts.settings.admin
         self._monitor = Monitor(parts)
         self._alert_look = AlertLook(parts, self._monitor)
-        self._alerter = Alerter(parts.settings.alerts, self._alert_look)
+        self._alerter = Alerter(lambda: parts.alerts, self._alert_look)
         self._tail = LiveTail(parts)
         self._streams = OpenStreams()
         self._replays = Replays(parts)
@@ -204,3 +198,101 @@ def _about(reports: Reports, others: Mapping[str, Report | None]) -> list[Family
         Family(name, "", kind, [(f"{name}{suffix}", {"process": process}, value) for process, value in values.items()])
         for name, kind, suffix, values in found
     ]
+
+
+class _Runner(web.AppRunner):
+    """Runs an application on a server whose connections are bounded."""
+
+    limit: ConnectionLimit | None = None
+
+    async def _make_server(self) -> web.Server:  # type: ignore[type-arg,unused-ignore]
+        made = await super()._make_server()
+        self.limit = ConnectionLimit("admin", machine.admin_connections(), _FIRST_BYTE_S)
+        return LimitedServer(
+            self.limit,
+            made.request_handler,
+            request_factory=made.request_factory,
+            loop=asyncio.get_running_loop(),
+            **made._kwargs,
+        )
+
+    async def _cleanup_server(self) -> None:
+        if self.limit is not None:
+            self.limit.close()
+        await super()._cleanup_server()
+
+
+async def listen(app: web.Application, settings: Admin, listener: socket.socket | None = None) -> web.AppRunner:
+    """Serve an application; what is returned is to be cleaned up.
+
+    Args:
+        listener: listens already; None: the configuration's host and port are opened.
+
+    Raises:
+        Broken: the address cannot be had.
+    """
+    runner = _Runner(app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    host, port = settings.host, settings.port
+    site = web.TCPSite(runner, host, port) if listener is None else web.SockSite(runner, listener, backlog=BACKLOG)
+    try:
+        await site.start()
+    except OSError as exc:
+        await runner.cleanup()
+        where = f"admin.host and admin.port: cannot listen on {host}:{port}"
+        raise Broken(f"{where}: {exc.strerror or exc}") from exc
+    return runner
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file of the console."""
+
+    content_type: str
+    content: bytes
+    compressed: bytes
+    etag: str
+
+
+def files() -> dict[str, File]:
+    """Return all files of the console by name, such as ``console.js``."""
+    found: dict[str, File] = {}
+    for item in resources.files("gateway.admin").joinpath("static").iterdir():
+        suffix = item.name.rpartition(".")[2]
+        if item.is_file() and suffix in _TYPES:
+            content = item.read_bytes()
+            etag = hashlib.blake2b(content, digest_size=12).hexdigest()
+            found[item.name] = File(_TYPES[suffix], content, gzip.compress(content, 9, mtime=0), etag)
+    return found
+
+
+class Page:
+    """Routes of this file."""
+
+    def __init__(self) -> None:
+        self._files = files()
+
+    def add_to(self, router: web.UrlDispatcher) -> None:
+        """Register."""
+        router.add_get("/", self._index)
+        router.add_get("/static/{name}", self._static)
+
+    async def _index(self, request: web.Request) -> web.Response:
+        return _answer(request, self._files["index.html"])
+
+    async def _static(self, request: web.Request) -> web.Response:
+        file = self._files.get(request.match_info["name"])
+        if file is None:
+            raise web.HTTPNotFound
+        return _answer(request, file)
+
+
+def _answer(request: web.Request, file: File) -> web.Response:
+    headers = {"ETag": f'"{file.etag}"', "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
+    if f'"{file.etag}"' in request.headers.get("If-None-Match", ""):
+        return web.Response(status=304, headers=headers)
+    content = file.content
+    if "gzip" in request.headers.get("Accept-Encoding", ""):
+        headers["Content-Encoding"] = "gzip"
+        content = file.compressed
+    return web.Response(body=content, content_type=file.content_type, charset="utf-8", headers=headers)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from gateway import publisher
-from gateway.admin.delivery_status import FETCHED, DeliveryStatus, delivery_status
 from gateway.admin.monitor import Monitor
+from gateway.admin.outcomes import FETCHED, DeliveryStatus, delivery_status
 from gateway.admin.overview import target
 from gateway.admin.parts import Parts
 from gateway.admin.subscriber_states import SubscriberState
@@ -180,9 +180,7 @@ class Storyteller:
 
 def _answered(record: Record) -> dict[str, Any]:
     """Return the response to the platform: success is sent only after the commit; a rejected callback is a failure."""
-    if record.topic == rejected.TOPIC:
-        return {"status": 400, "after": record.appended_at}
-    return {"status": 200, "after": record.appended_at}
+    return {"status": 400 if record.topic == rejected.TOPIC else 200, "after": record.appended_at}
 
 
 def _told(attempt: Attempt, record: Record) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Subscribers at run time: add, look at, change, remove, give a new secret, test.
+"""Subscribers at run time: add, look at, change, remove, give a new secret, test; pause and resume; read a stream.
 
 =============================================  =============================================================
 ``POST /api/subscribers``                      a subscriber, with the keys of ``config.yaml``
@@ -16,6 +16,7 @@ fingerprint, the first 12 hex digits of its SHA-256.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import os
@@ -26,23 +27,29 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
-from gateway.admin import audit, responses
-from gateway.admin.idempotency import Idempotency
-from gateway.admin.overview import target
+from gateway.admin import audit
+from gateway.admin.audit import Idempotency
+from gateway.admin.auth import ACTOR
+from gateway.admin.monitor import Monitor
+from gateway.admin.overview import Overview, target
 from gateway.admin.parts import NotHere, Parts
-from gateway.admin.responses import BadRequest, NotFound, json_response
-from gateway.admin.roles import ACTOR
+from gateway.admin.responses import BadRequest, NotFound, OpenStreams, body, json_response
 from gateway.admin.sample_delivery import send_test, types_of
+from gateway.clock import SystemClock
 from gateway.config import subscriber_document
 from gateway.config.settings import Subscriber
 from gateway.config.subscriber_document import Tree
-from gateway.errors import ConfigError, SenderError
+from gateway.errors import ConfigError, NotNow, SenderError
 from gateway.fanout.sealing import HOW_TO_MAKE, fingerprint
+from gateway.fanout.sse import EventStream
 from gateway.fanout.subscriber_records import Kept, SubscriberDocument, listed
 from gateway.fanout.subscriber_store import MOST, SubscriberStore
+from gateway.fanout.subscriptions import FanOut
 
 _SECRET_BYTES: Final = 32
 _YEAR_S: Final = 365 * 86400.0
+#: With Kafka the states kept from before are there when a consumer has joined its group.
+_START_S: Final = 15.0
 
 
 class Unprocessable(SenderError):
@@ -123,7 +130,7 @@ class SubscriberChanges:
         return self._described(request, name, kept)
 
     async def _remove(self, request: web.Request) -> web.Response:
-        await responses.body(request, frozenset())
+        await body(request)
         store = self._parts.needed_stored()
         async with store.changing:
             self._kept(request, store, is_removed=True)
@@ -131,9 +138,9 @@ class SubscriberChanges:
         return json_response({"name": request.match_info["name"], "removed": True})
 
     async def _rotate(self, request: web.Request) -> web.Response:
-        given = await responses.body(request, frozenset({"secret", "overlap_s"}))
-        overlap_s = responses.number(given.get("overlap_s"), "overlap_s", high=_YEAR_S)
-        own = responses.text(given.get("secret"), "secret")
+        given = await body(request)
+        overlap_s = given.number("overlap_s", high=_YEAR_S)
+        own = given.text("secret")
         made = own or "whsec_" + base64.b64encode(os.urandom(_SECRET_BYTES)).decode()
         store, name = self._parts.needed_stored(), request.match_info["name"]
         async with store.changing:
@@ -155,7 +162,7 @@ class SubscriberChanges:
         return self._described(request, name, kept, more=shown)
 
     async def _remove_secret(self, request: web.Request) -> web.Response:
-        await responses.body(request, frozenset())
+        await body(request)
         store, name, mark = self._parts.needed_stored(), *map(request.match_info.get, ("name", "fingerprint"))
         async with store.changing:
             _, before = self._kept(request, store)
@@ -168,10 +175,10 @@ class SubscriberChanges:
         return self._described(request, str(name), kept)
 
     async def _test(self, request: web.Request) -> web.Response:
-        given = await responses.body(request, frozenset({"type"}))
+        given = await body(request)
         self._parts.needed_fanout()
         subscriber = self._parts.subscriber(request.match_info["name"])
-        wanted = responses.text(given.get("type"), "type")
+        wanted = given.text("type")
         is_admin = request[ACTOR].role == "admin"
         async with self._parts.scanning(f"test.{subscriber.name}"):
             found = await send_test(subscriber, wanted, self._parts.settings, with_url=is_admin)
@@ -301,3 +308,58 @@ async def _tree(request: web.Request) -> Tree:
 
 def _secrets(document: SubscriberDocument) -> list[str]:
     return listed(document.settings.get("secrets"))
+
+
+class Control:
+    """Routes that pause, resume and read subscribers, also those of the configuration file."""
+
+    def __init__(self, parts: Parts, monitor: Monitor, overview: Overview, streams: OpenStreams) -> None:
+        self._parts = parts
+        self._monitor = monitor
+        self._overview = overview
+        self._streams = streams
+        self._sources: dict[str, tuple[Subscriber, EventStream]] = {}
+
+    def add_to(self, router: web.UrlDispatcher) -> None:
+        """Register."""
+        router.add_post("/api/subscribers/{name}/pause", self._pause)
+        router.add_post("/api/subscribers/{name}/resume", self._resume)
+        router.add_get("/api/streams/{name}", self._stream)
+
+    async def _pause(self, request: web.Request) -> web.Response:
+        await body(request)
+        (await self._fanout()).pause(request.match_info["name"])
+        return await self._now(request.match_info["name"])
+
+    async def _resume(self, request: web.Request) -> web.Response:
+        await body(request)
+        (await self._fanout()).resume(request.match_info["name"])
+        return await self._now(request.match_info["name"])
+
+    async def _fanout(self) -> FanOut:
+        """Return the fan-out, once it knows which subscribers were paused before the start."""
+        fanout = self._parts.needed_fanout()
+        try:
+            async with asyncio.timeout(_START_S):
+                await fanout.is_started.wait()
+        except TimeoutError as exc:
+            raise NotNow("the subscribers have not started yet: the log cannot be read") from exc
+        return fanout
+
+    async def _now(self, name: str) -> web.Response:
+        await self._monitor.look_at_subscribers()
+        return json_response(next((one for one in self._overview.subscribers() if one["name"] == name), {}))
+
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        one = self._parts.subscriber(request.match_info["name"])
+        if one.kind != "stream":
+            raise NotFound(f"{one.name} is a {one.kind}; only subscribers of kind stream are read here")
+        last_event_id = request.headers.get("Last-Event-ID") or request.query.get("last_event_id")
+        return await self._streams.send(request, self._source(one).events(last_event_id))  # type: ignore[arg-type]
+
+    def _source(self, one: Subscriber) -> EventStream:
+        """Return the one event stream of a subscriber as configured now, so that its clients are counted together."""
+        known = self._sources.get(one.name)
+        if known is None or known[0] != one:
+            known = self._sources[one.name] = (one, EventStream(self._parts.needed_log(), one, clock=SystemClock()))
+        return known[1]

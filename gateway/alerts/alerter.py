@@ -12,14 +12,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 import structlog
 
-from gateway.alerts import conditions, rules, senders
-from gateway.alerts.conditions import OF_DEPLOYMENT, AlertFacts
-from gateway.alerts.rules import Key, Notice, Outbox, Tracked
-from gateway.config.alert_settings import RULES, Alert
+from gateway.alerts import rules, senders
+from gateway.alerts.rules import OF_DEPLOYMENT, AlertFacts, Key, Notice, Outbox, Tracked
+from gateway.config.sections import RULES, Alert
 from gateway.errors import GatewayError
 from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS
@@ -35,26 +35,31 @@ _log = structlog.get_logger("gateway.alerts")
 
 
 class AlertReceiver:
-    """One receiver: its state machine, and what waits to be sent to it."""
+    """One receiver: its state machine, and what waits to be sent to it.
+
+    Args:
+        alert: its settings; they may be exchanged, and what it knows of problems stays.
+        send: sends one message.
+    """
 
     def __init__(self, alert: Alert, send: Send = senders.send) -> None:
-        self._alert = alert
+        self.alert = alert
         self._send = send
         self._tracked: dict[Key, Tracked] = {}
-        self._outbox = Outbox(alert.interval)
+        self._outbox = Outbox()
         self._has_work = asyncio.Event()
         self._messages = METRICS.counter("gateway_alert_messages")
         self._firing = METRICS.gauge("gateway_alerts_firing")
 
     def look(self, facts: AlertFacts) -> None:
         """Decide what to report. Never blocks."""
-        alert = self._alert
-        seen = conditions.problems(facts, alert.thresholds)
+        alert = self.alert
+        seen = rules.problems(facts, alert.thresholds)
         self._tracked, notices = rules.step(
             self._tracked,
             {key: text for key, text in seen.items() if key.rule in alert.rules},
-            lambda key: conditions.is_unknown(facts, key),
-            for_s=lambda rule: conditions.lasts_s(rule, alert.thresholds),
+            lambda key: rules.is_unknown(facts, key),
+            for_s=lambda rule: rules.lasts_s(rule, alert.thresholds),
             repeat_s=alert.repeat,
             gone_s=alert.resolve_after,
             now=facts.now,
@@ -71,12 +76,18 @@ class AlertReceiver:
         if len(self._outbox):
             self._has_work.set()
 
+    def end(self) -> None:
+        """Report no number of problems any more for the rules of the present settings."""
+        for rule in self.alert.rules:
+            with suppress(KeyError):  # nothing was looked at yet
+                self._firing.remove(self.alert.name, rule)
+
     async def run(self) -> None:
         """Send what waits, one message at a time, until cancelled."""
         retry_s = 0.0
         while True:
             await self._has_work.wait()
-            message = self._outbox.due(time.time())
+            message = self._outbox.due(time.time(), self.alert.interval)
             if not message:
                 if not len(self._outbox):
                     self._has_work.clear()
@@ -90,9 +101,9 @@ class AlertReceiver:
 
     async def _sent(self, message: Sequence[Notice], *, is_first: bool) -> bool:
         """Send one message; return whether it was accepted. A failure is logged once, until one is accepted."""
-        name = self._alert.name
+        name = self.alert.name
         try:
-            await self._send(self._alert, message)
+            await self._send(self.alert, message)
         except Exception as exc:  # the top of a task
             self._messages.labels(name, "failed").inc()
             if is_first:
@@ -109,29 +120,29 @@ class AlertReceiver:
 
 
 class Alerter:
-    """All receivers.
+    """All receivers, those of the configuration that is in force.
 
     Args:
-        alerts: of the configuration; none: nothing runs.
+        alerts: returns the settings of each receiver now; names are unique.
         look: returns what is known of the gateway now.
     """
 
-    def __init__(self, alerts: Sequence[Alert], look: Callable[[], AlertFacts]) -> None:
-        self._receivers = [AlertReceiver(alert) for alert in alerts]
+    def __init__(self, alerts: Callable[[], Sequence[Alert]], look: Callable[[], AlertFacts]) -> None:
+        self._alerts = alerts
         self._look = look
-        self._tasks: list[asyncio.Task[None]] = []
+        self._receivers: dict[str, AlertReceiver] = {}
+        self._sending: dict[str, asyncio.Task[None]] = {}
+        self._looking: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin."""
-        if self._receivers:
-            self._tasks = [
-                asyncio.create_task(self._run(), name="alerts-look"),
-                *(asyncio.create_task(one.run(), name="alerts-send") for one in self._receivers),
-            ]
+        self._looking = asyncio.create_task(self._run(), name="alerts-look")
 
     async def stop(self) -> None:
         """End; what waits is not sent. May be called twice, or before the start."""
-        tasks, self._tasks = self._tasks, []
+        looking, self._looking = self._looking, None
+        tasks = [*self._sending.values(), *([looking] if looking is not None else [])]
+        self._sending.clear()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -140,11 +151,27 @@ class Alerter:
         while True:
             await asyncio.sleep(LOOK_S)
             try:
-                facts = self._look()
-                for one in self._receivers:
-                    one.look(facts)
+                self._exchange()
+                if self._receivers:
+                    facts = self._look()
+                    for one in self._receivers.values():
+                        one.look(facts)
             except Exception as exc:  # the top of a task: without it there would be no alerts at all
                 _log.exception("alert.look_failed", error=redaction.fault(exc))
+
+    def _exchange(self) -> None:
+        """Follow the configuration: begin with new receivers, end those that are gone, and exchange settings."""
+        wanted = {alert.name: alert for alert in self._alerts()}
+        for name in self._receivers.keys() - wanted.keys():
+            self._receivers.pop(name).end()
+            self._sending.pop(name).cancel()
+        for name, alert in wanted.items():
+            if name not in self._receivers:
+                one = self._receivers[name] = AlertReceiver(alert)
+                self._sending[name] = asyncio.create_task(one.run(), name="alerts-send")
+            elif self._receivers[name].alert != alert:
+                self._receivers[name].end()
+                self._receivers[name].alert = alert
 
 
 def sample(now: float) -> Notice:

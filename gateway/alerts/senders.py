@@ -24,7 +24,7 @@ import orjson
 from gateway import __version__
 from gateway.alerts.rules import Notice
 from gateway.config import webhook_url
-from gateway.config.alert_settings import Alert, AlertEmail
+from gateway.config.sections import Alert, AlertEmail
 from gateway.errors import Transient
 from gateway.signing import Signer
 

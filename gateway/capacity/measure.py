@@ -5,12 +5,17 @@ processes, as the kernel accounts it, divided by the number of events; so neithe
 program is measured. Full load is measured first: each connection sends as fast as it is answered, and the processes
 share the machine with the load. Then events are sent with random gaps at shares of that rate, where fewer of them share
 a commit, a write and a wake-up, so that an event costs more.
+
+Figures are kept in a file, which the sizing reads. ``recorded.json`` is such a file, used where the user has none. To
+record it again, on an idle machine: ``gateway plan --measure --figures gateway/capacity/recorded.json``, then
+``python -m tests.readme``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import platform
 import signal
@@ -24,16 +29,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from statistics import median
-from typing import Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 import orjson
 
 from gateway import __version__
 from gateway.capacity.model import Figures
-from gateway.errors import Broken
+from gateway.errors import Broken, ConfigError
 from gateway.traffic.client import Target, encode
 from gateway.traffic.simulator import requests
 
+RECORDED: Final = Path(__file__).with_name("recorded.json")
+#: A time of an event in microseconds, a size in bytes, or a rate of one process, that no machine has.
+_ABSURD: Final = 1e7
+#: They have one number for each rate.
+_CURVES: Final = ("rates_per_s", "accept_us", "commit_us", "deliver_us")
 #: Rates of the figures, as shares of full load. Each takes as long as full load does.
 _SHARES: Final = (0.05, 0.25, 0.5, 0.85)
 _CONNECTIONS: Final = 64
@@ -42,6 +52,58 @@ _WARM_UP: Final = 2_000
 _READY_S: Final = 60.0
 #: Without a delivery for so long, something is broken.
 _STALLED_S: Final = 60.0
+
+
+def load(path: Path) -> Figures:
+    """Return the figures of a file.
+
+    Raises:
+        ConfigError: with every problem of the file.
+    """
+    try:
+        found: Any = orjson.loads(path.read_bytes())
+    except OSError as exc:
+        raise ConfigError([f"{path}: cannot be read: {exc.strerror}"]) from exc
+    except orjson.JSONDecodeError as exc:
+        raise ConfigError([f"{path}: is not JSON: {exc}"]) from exc
+    names = [one.name for one in dataclasses.fields(Figures)]
+    if not isinstance(found, dict) or set(found) != set(names):
+        raise ConfigError([f"{path}: needs exactly the keys {', '.join(names)}"])
+    problems = [f"{path}: {name}: {reason}" for name in names if (reason := _problem(name, found[name]))]
+    if not problems and len({len(found[name]) for name in _CURVES}) > 1:
+        problems = [f"{path}: {', '.join(_CURVES)}: must have one number for each rate"]
+    if problems:
+        raise ConfigError(problems)
+    return Figures(**found | {name: tuple(found[name]) for name in _CURVES})
+
+
+def save(figures: Figures, path: Path) -> None:
+    """Write the figures to a file.
+
+    Args:
+        figures: the figures.
+        path: of the file; replaced if it exists.
+
+    Raises:
+        Broken: the file cannot be written.
+    """
+    try:
+        path.write_bytes(orjson.dumps(figures, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    except OSError as exc:
+        raise Broken(f"{path}: cannot be written: {exc.strerror}") from exc
+
+
+def _problem(name: str, value: Any) -> str:
+    if name in ("machine", "measured", "version"):
+        return "" if isinstance(value, str) else "must be a text"
+    if name not in _CURVES:
+        value = [value]
+    elif not isinstance(value, list) or not value:
+        return "must be a list of numbers"
+    least = 0 if name == "load_average" else 1e-9
+    if any(isinstance(one, bool) or not isinstance(one, int | float) or not least <= one < _ABSURD for one in value):
+        return "must be a number above 0 and below 10,000,000"
+    return "must ascend" if name == "rates_per_s" and sorted(set(value)) != value else ""
 
 
 async def measure(count: int = 10_000, rounds: int = 3) -> Figures:

@@ -1,4 +1,4 @@
-"""The ``gateway`` command. One file for each subcommand; ``COMMANDS`` is the whole list.
+"""The ``gateway`` command. ``COMMANDS`` is the list of its subcommands, each with the file that has it.
 
 Exit codes come from the error that ended the command (``GatewayError.exit_code``) and are the same everywhere.
 """
@@ -17,29 +17,29 @@ from gateway.telemetry import logs
 
 #: Name of each command, and the place of its function. In the order in which users need them.
 COMMANDS: Final = {
-    "init": "gateway.cli.init:init",
+    "init": "gateway.cli.roles:init",
     "run": "gateway.cli.roles:run",
     "serve": "gateway.cli.roles:serve",
     "fanout": "gateway.cli.roles:fanout",
     "check": "gateway.cli.check:check",
-    "listen": "gateway.cli.listen:listen",
-    "send": "gateway.cli.send:send",
+    "listen": "gateway.cli.traffic:listen",
+    "send": "gateway.cli.traffic:send",
     "tail": "gateway.cli.tail:tail",
     "top": "gateway.cli.top:top",
     "events": "gateway.cli.events:events",
-    "explain": "gateway.cli.explain:explain",
+    "explain": "gateway.cli.events:explain",
     "replay": "gateway.cli.replay:replay",
     "backfill": "gateway.cli.backfill:backfill",
     "dlq": "gateway.cli.dlq:dlq",
-    "doctor": "gateway.cli.doctor:doctor",
+    "doctor": "gateway.cli.events:doctor",
     "subscribers": "gateway.cli.subscribers:subscribers",
-    "alerts": "gateway.cli.alerts:alerts",
-    "audit": "gateway.cli.audit:audit",
-    "topics": "gateway.cli.topics:topics",
-    "journal": "gateway.cli.journal:journal",
+    "alerts": "gateway.cli.check:alerts",
+    "audit": "gateway.cli.events:audit",
+    "topics": "gateway.cli.stores:topics",
+    "journal": "gateway.cli.stores:journal",
     "plan": "gateway.cli.plan:plan",
     "schema": "gateway.cli.schema:schema",
-    "completion": "gateway.cli.completion:completion",
+    "completion": "gateway.cli.adminapi:completion",
 }
 
 EPILOG: Final = """
@@ -69,7 +69,7 @@ COMPLETE_VARIABLE: Final = "_GATEWAY_COMPLETE"
 
 
 class Commands(click.Group):
-    """Loads a command's file when it is asked for, and turns our errors into sentences and exit codes."""
+    """Loads the file of a command when it is asked for, and turns our errors into sentences and exit codes."""
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """As click does; by itself it would name the variable after the file that was started."""

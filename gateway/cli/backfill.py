@@ -21,16 +21,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from gateway.backfill import FIELDS, REACH, Access, CallbackHistory, queries
 from gateway.callbacks import CallbackRequest
 from gateway.cli.adminapi import AdminApi, NotKnown, admin_option
-from gateway.cli.loop import run_async
 from gateway.cli.options import Moment, config_option, json_option, settings_from
-from gateway.cli.send import target_of
-from gateway.cli.tables import print_json, printable
+from gateway.cli.printing import print_json, printable
+from gateway.cli.traffic import target_of
 from gateway.config.callbacks import ConfiguredPath, configured_paths
 from gateway.config.settings import Settings
 from gateway.errors import Broken, CallbackRejected, ConfigError, Transient
+from gateway.eventloop import run_async
 from gateway.ingest.endpoints import endpoints
-from gateway.traffic.client import ClientConnection, GatewayAnswer, Target, encode
-from gateway.traffic.credentials import RequestSigner
+from gateway.traffic.client import ClientConnection, GatewayAnswer, RequestSigner, Target, encode
 from gateway.traffic.simulator import JSON, TrafficRequest
 
 EXAMPLES: Final = """
@@ -105,7 +104,7 @@ def whatsapp(
     settings = settings_from(config_path)
     row = _row(settings, account)
     begin, end = _range(since, until)
-    work = _Backfill(row, settings, target_of(url, settings), AdminApi(config_path, admin_url))
+    work = _Backfill(row, settings, target_of(url, settings), AdminApi(settings, admin_url))
     try:
         run_async(work.run(fields or FIELDS, begin, end, is_dry_run=dry_run, shows=not as_json))
     finally:

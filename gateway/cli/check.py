@@ -1,8 +1,9 @@
-"""``gateway check``: is the configuration right, and is everything there that it names."""
+"""``gateway check`` and ``alerts test``: is the configuration right, and is everything there that it names."""
 
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -10,19 +11,29 @@ from typing import TYPE_CHECKING, Final
 import click
 import orjson
 
-from gateway.cli.loop import run_async
+from gateway.cli.adminapi import complete_alert
 from gateway.cli.options import config_option, json_option, settings_from
-from gateway.config.advice import warnings
+from gateway.config.rules import warnings
 from gateway.config.settings import Settings
-from gateway.errors import ConfigError
-from gateway.finding import Finding
+from gateway.config.values import suggestion
+from gateway.connectivity import Finding
+from gateway.errors import Broken, ConfigError
+from gateway.eventloop import run_async
+
+ALERTS_EXAMPLES: Final = """
+\b
+Examples
+  gateway alerts test ops
+  gateway alerts test ops -c /etc/gateway/config.yaml
+"""
+
 
 if TYPE_CHECKING:
     from gateway.app import Role
     from gateway.log.kafka.options import KafkaOptions
 
 _COLOURS: Final = {"ok": "green", "unknown": "yellow", "warning": "yellow", "problem": "red"}
-_EXAMPLES: Final = """
+EXAMPLES: Final = """
 \b
 Examples
   gateway check
@@ -31,7 +42,7 @@ Examples
 """
 
 
-@click.command(epilog=_EXAMPLES)
+@click.command(epilog=EXAMPLES)
 @json_option
 @click.option("--offline", is_flag=True, help="Only the file, and the files that it names: reach nothing.")
 @click.option(
@@ -98,3 +109,27 @@ def _warning(text: str) -> Finding:
 def _line(level: str, path: str, text: str) -> None:
     word = click.style(level, fg=_COLOURS[level])
     click.echo(f"{word}{' ' * (10 - len(level))}{path}: {text}")
+
+
+@click.group(epilog=ALERTS_EXAMPLES)
+def alerts() -> None:
+    """Try the receivers of alerts."""
+
+
+@alerts.command(epilog=ALERTS_EXAMPLES)
+@click.argument("name", shell_complete=complete_alert)
+@config_option
+def test(name: str, config_path: Path) -> None:
+    """Send one sample to a receiver of alerts, and say whether it was accepted.
+
+    The sample is sent by this command, and needs no running gateway.
+    """
+    from gateway.alerts import senders
+    from gateway.alerts.alerter import sample
+
+    known = {one.name: one for one in settings_from(config_path).alerts}
+    if name not in known:
+        hint = suggestion(name, list(known)) or (f"; there are {', '.join(known)}" if known else "; there are none")
+        raise Broken(f"the configuration has no alert {name!r}{hint}")
+    run_async(senders.send(known[name], [sample(time.time())]))
+    click.echo(f"{name} accepted the sample")

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Final
 
 import click
 import orjson
 
-from gateway.cli.adminapi import AdminApi, NotAsked, NotKnown, admin_option
-from gateway.cli.completion import complete_subscriber, complete_type
+from gateway.cli.adminapi import (
+    AdminApi,
+    NotAsked,
+    NotKnown,
+    admin_option,
+    asks_gateway,
+    complete_subscriber,
+    complete_type,
+)
 from gateway.cli.options import Moment, Number, config_option, json_option
+from gateway.cli.printing import local, print_json, print_table, printable
 from gateway.cli.replay import replay
-from gateway.cli.tables import local, print_json, print_table, printable
 from gateway.fanout.dead_letters import WANTED
 
 EXAMPLES: Final = """
@@ -53,9 +59,7 @@ def dlq() -> None:
 @state_option
 @all_option
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="The newest so many.")
-@json_option
-@admin_option
-@config_option
+@asks_gateway
 def list_(
     subscriber: str | None,
     reason: str | None,
@@ -64,12 +68,11 @@ def list_(
     is_all: bool,
     limit: int,
     as_json: bool,
-    admin_url: str | None,
-    config_path: Path,
+    api: AdminApi,
 ) -> None:
     """List dead letters, newest first: open ones, unless --state or --all says otherwise."""
     wanted = "all" if is_all else state
-    found = AdminApi(config_path, admin_url).get(
+    found = api.get(
         "/api/dead-letters",
         {"subscriber": subscriber, "reason": reason, "since": since, "state": wanted, "limit": limit},
     )
@@ -121,12 +124,9 @@ def _reasons(counts: dict[str, dict[str, int]]) -> str:
 @click.option(
     "--subscriber", metavar="NAME", shell_complete=complete_subscriber, help="Whose; left out: all are searched."
 )
-@json_option
-@admin_option
-@config_option
-def show(event_id: str, subscriber: str | None, as_json: bool, admin_url: str | None, config_path: Path) -> None:
+@asks_gateway
+def show(event_id: str, subscriber: str | None, as_json: bool, api: AdminApi) -> None:
     """Show a dead letter: its attempts, the last answer, the event."""
-    api = AdminApi(config_path, admin_url)
     names = [subscriber] if subscriber else [one["name"] for one in api.get("/api/subscribers")["subscribers"]]
     for name in names:
         try:
@@ -190,9 +190,7 @@ def replay_(context: click.Context, /, *, state: str | None, is_all: bool, **opt
 @click.option("--reason", "reasons", multiple=True, help="All open ones with this reason: attempts, age.")
 @click.option("--all", "is_all", is_flag=True, help="All open ones.")
 @click.option("--note", required=True, help="Why nothing needs to be delivered; it is kept with each.")
-@json_option
-@admin_option
-@config_option
+@asks_gateway
 def resolve(
     subscriber: str,
     ids: tuple[str, ...],
@@ -200,8 +198,7 @@ def resolve(
     is_all: bool,
     note: str,
     as_json: bool,
-    admin_url: str | None,
-    config_path: Path,
+    api: AdminApi,
 ) -> None:
     """Close open dead letters of a subscriber with a note, without delivering them.
 
@@ -209,7 +206,7 @@ def resolve(
     """
     if sum(map(bool, (ids, reasons, is_all))) != 1:
         raise click.UsageError("say which dead letters: --id, --reason, or --all")
-    found = AdminApi(config_path, admin_url).post(
+    found = api.post(
         "/api/dead-letters/resolve",
         {"subscriber": subscriber, "ids": list(ids), "reasons": list(reasons), "all": is_all, "note": note},
     )

@@ -7,13 +7,12 @@ from typing import Any, Final
 
 import click
 
-from gateway.capacity import figures as figures_file
+from gateway.capacity import measure as figures_file
 from gateway.capacity.measure import measure
-from gateway.capacity.model import Assumptions, Figures, Load, Plan, size
-from gateway.capacity.prices import PRICES, Price
-from gateway.cli.loop import run_async
+from gateway.capacity.model import PRICES, Assumptions, Figures, Load, Plan, Price, size
 from gateway.cli.options import Number, config_option, json_option, settings_or_defaults
-from gateway.cli.tables import print_json, print_table
+from gateway.cli.printing import print_json, print_table
+from gateway.eventloop import run_async
 
 EPILOG: Final = """
 The figures are those of FILE, or of the recorded run of this version. Measure your own on a machine like those of the

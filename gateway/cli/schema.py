@@ -10,15 +10,14 @@ import click
 import orjson
 
 from gateway.admin.openapi import openapi_admin
-from gateway.cli.completion import complete_topic, complete_type
+from gateway.cli.adminapi import complete_topic, complete_type
 from gateway.cli.options import DEFAULT_CONFIG, settings_or_defaults
-from gateway.cli.tables import print_table
+from gateway.cli.printing import print_table
 from gateway.config.settings import Settings
 from gateway.schema import asyncapi, configuration, event_schemas, openapi
 from gateway.schema.ddl import Dialect, ddl
-from gateway.schema.events import Schema
+from gateway.schema.events import Schema, topic_schemas
 from gateway.schema.registry import Registry
-from gateway.schema.topic import topic_schemas
 from gateway.traffic.simulator import examples
 
 EXAMPLES: Final = """

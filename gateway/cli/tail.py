@@ -1,27 +1,28 @@
-"""``gateway tail``: events as they come."""
+"""``gateway tail``: events as they come, chosen by type, id, and conditions in the words of a filter."""
 
 from __future__ import annotations
 
+import re
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import aclosing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
+import orjson
 
-from gateway.cli.choosing import Choice, Condition
-from gateway.cli.completion import complete_any_topic, complete_type, event_types
-from gateway.cli.consuming import consume
-from gateway.cli.eventlines import event_line
-from gateway.cli.following import Damaged, follow
-from gateway.cli.loop import run_async
+from gateway.cli.adminapi import complete_any_topic, complete_type, event_types
 from gateway.cli.options import Moment, config_option, settings_from
+from gateway.cli.printing import event_line
+from gateway.cli.reading import Damaged, consume, follow
 from gateway.config.settings import Settings
 from gateway.config.values import suggestion
-from gateway.errors import Broken
-from gateway.fanout.filters import Filter
+from gateway.errors import Broken, ConfigError
+from gateway.eventloop import run_async
+from gateway.fanout.filters import Filter, compile_filter
 from gateway.log import Record
 from gateway.log.journal.storage import FILE_NAME
 from gateway.search.keys import parsed
@@ -41,6 +42,96 @@ Examples
 _POLL_S: Final = 0.25
 #: What names of the gateway's own topics begin with.
 _INTERNAL: Final = ("retry.", "replay", "dlq.", "fanout.")
+#: ``data.status=delivered``; ``!=``, and as in CSS ``^=`` for a beginning and ``$=`` for an end.
+_CONDITION: Final = re.compile(r"\s*([\w.-]+)\s*(!=|\^=|\$=|=)\s*(.*?)\s*", re.DOTALL)
+_EXPECTED: Final = "data.status=delivered, data.to^=+62, or a subscriber's filter as JSON"
+
+
+class Condition(click.ParamType[Filter]):
+    """One condition on an event: ``data.status=delivered``, ``!=``, ``^=``, ``$=``; or JSON as in ``filter``."""
+
+    name = "condition"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Filter:
+        """Return the compiled filter."""
+        try:
+            found = compile_filter(_source(str(value)), "--filter")
+        except ConfigError as exc:
+            self.fail("; ".join(exc.problems), param, ctx)
+        except ValueError:
+            found = None
+        if found is None:
+            self.fail(f"{value!r} is no condition such as {_EXPECTED}", param, ctx)
+        return found
+
+
+def _source(text: str) -> object:
+    """Return a condition as the section ``filter`` has it.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if text.lstrip().startswith(("{", "[")):
+        return orjson.loads(text)
+    found = _CONDITION.fullmatch(text)
+    if found is None:
+        raise ValueError(text)
+    name, how, value = found.groups()
+    match how:
+        case "^=":
+            return {"prefix": {name: value}}
+        case "$=":
+            return {"suffix": {name: value}}
+        case "!=":
+            return {"not": _equal(name, value)}
+        case _:
+            return _equal(name, value)
+
+
+def _equal(name: str, value: str) -> dict[str, object]:
+    """Return the filter for a value; a number or boolean matches as text, too, as shells drop quotes."""
+    wanted: list[object] = [value]
+    if name.startswith("data."):
+        try:
+            literal = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            literal = None
+        if isinstance(literal, (bool, int, float)):
+            wanted.append(literal)
+    return {"any": [{"exact": {name: one}} for one in wanted]}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A selection of events; empty fields select everything.
+
+    Args:
+        types: event types, one of which it must have.
+        ids: event ids, one of which it must have.
+        conditions: all of which it must meet.
+    """
+
+    types: frozenset[str] = frozenset()
+    ids: frozenset[str] = frozenset()
+    conditions: tuple[Filter, ...] = ()
+
+    @classmethod
+    def of(cls, types: Iterable[str], ids: Iterable[str], conditions: Iterable[Filter]) -> Choice:
+        """Make one of a command's options."""
+        return cls(frozenset(types), frozenset(one.strip().lower() for one in ids), tuple(conditions))
+
+    @property
+    def is_all(self) -> bool:
+        """Whether nothing was selected."""
+        return not (self.types or self.ids or self.conditions)
+
+    def takes(self, event: Mapping[str, Any], event_id: str) -> bool:
+        """Return whether this event is asked for."""
+        return (
+            (not self.types or event.get("type") in self.types)
+            and (not self.ids or event_id.lower() in self.ids)
+            and all(one.matches(event) for one in self.conditions)
+        )
 
 
 class _Printer:
@@ -196,8 +287,6 @@ def _check_topic(settings: Settings, topic: str | None) -> None:
     Raises:
         Broken: names the nearest topic.
     """
-    from gateway.derived import event_topics
-
-    known = event_topics(settings)
+    known = settings.event_topics
     if topic is not None and topic not in known and not topic.startswith(_INTERNAL):
         raise Broken(f"there is no topic {topic}{suggestion(topic, known)}")

@@ -1,7 +1,7 @@
 """``config.yaml`` as types: every key, its default, its unit, its limits and what it means.
 
-The sections ``kafka`` and ``topics`` are in :mod:`gateway.config.kafka_settings`, ``admin`` in
-:mod:`gateway.config.admin_settings`, the parts of a subscriber in :mod:`gateway.config.subscriber_settings`.
+The sections ``kafka``, ``topics``, ``admin``, ``alerts`` and the parts of a subscriber are in
+:mod:`gateway.config.sections`.
 
 The loader (:mod:`gateway.config.loading`) turns what pydantic finds into sentences with key paths; rules that look at
 more than one value are in :mod:`gateway.config.rules`. configuration.md is made from the descriptions.
@@ -13,11 +13,18 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, Tag, model_validator
 
-from gateway import processors
-from gateway.config.admin_settings import Admin
-from gateway.config.alert_settings import Alert
-from gateway.config.kafka_settings import Kafka, Topics
-from gateway.config.subscriber_settings import BreakerSettings, ClientTls, RetrySettings, Rotation, TransformSettings
+from gateway import machine
+from gateway.config.sections import (
+    Admin,
+    Alert,
+    BreakerSettings,
+    ClientTls,
+    Kafka,
+    RetrySettings,
+    Rotation,
+    Topics,
+    TransformSettings,
+)
 from gateway.config.values import (
     NUMBER_OR_AUTO,
     Auto,
@@ -250,7 +257,7 @@ class Ingest(Section):
     @property
     def processes(self) -> int:
         """How many processes take callbacks."""
-        return processors.ingest_workers() if self.workers == "auto" else self.workers
+        return machine.ingest_workers() if self.workers == "auto" else self.workers
 
 
 class JournalSettings(Section):
@@ -351,6 +358,13 @@ class Settings(Section):
     )
     admin: Admin = Field(default=Admin(), description="Health, metrics and console")
     alerts: Annotated[list[Alert], BeforeValidator(listed)] = Field(
-        default_factory=list, description="Receivers of alerts, for installations without Prometheus"
+        default_factory=list,
+        description="Receivers of alerts, for installations without Prometheus; a change needs no restart",
     )
     log: Log = Field(default=Log(), description="Log output")
+
+    @property
+    def event_topics(self) -> list[str]:
+        """Topics that events of this configuration can go to."""
+        own = [row.topic or name for name, rows in self.ingest.callbacks.items() for row in rows if row.decoder]
+        return list(dict.fromkeys([*FAMILIES, *own]))

@@ -13,8 +13,7 @@ from pydantic import SecretStr, ValidationError
 
 from gateway.config import rules
 from gateway.config.document import MOST_LEVELS, KeyPath, dotted
-from gateway.config.loading import canonical
-from gateway.config.messages import message
+from gateway.config.loading import canonical, message
 from gateway.config.schema_tree import NodeKind, SchemaNode, schema_node
 from gateway.config.settings import Settings, Subscriber
 from gateway.errors import ConfigError
@@ -116,7 +115,6 @@ def _secrets(value: Any, at: SchemaNode) -> Iterator[str]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value of JSON."""
     if isinstance(value, SecretStr):
         return value.get_secret_value()
     if isinstance(value, dict):

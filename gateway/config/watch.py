@@ -7,8 +7,8 @@ applied, without another read: the file may be written again at any moment.
 
 A file that is wrong or cannot be applied is refused as a whole, which is logged once; the settings in force stay. An
 empty file is refused, too, because an editor leaves one on a full disk; ``subscribers: []`` removes all subscribers.
-Only ``subscribers`` take effect at once; other sections are read at start, and a change of them is logged as waiting
-for a restart.
+Only ``subscribers`` and ``alerts`` take effect at once; other sections are read at start, and a change of them is
+logged as waiting for a restart.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ async def watch(
             if found is not None and found != current:
                 current = found
                 if waiting := restart_needed(started, found):
-                    advice = "only subscribers take effect without one"
+                    advice = "only subscribers and alerts take effect without one"
                     _log.warning("config.restart_needed", sections=waiting, advice=advice)
                 yield found
             elif found is not None and (was_asked or not is_first):
@@ -90,7 +90,7 @@ async def watch(
 
 def restart_needed(old: Settings, new: Settings) -> list[str]:
     """Return the sections that differ and are read at start only."""
-    names = [name for name in Settings.model_fields if name != "subscribers"]
+    names = (name for name in Settings.model_fields if name not in ("subscribers", "alerts"))
     return [name for name in names if getattr(old, name) != getattr(new, name)]
 
 

@@ -20,8 +20,7 @@ from gateway.fanout.exchanges import RequestShape
 from gateway.fanout.job import Job
 from gateway.fanout.retry_records import replay_name
 from gateway.telemetry import redaction
-from gateway.telemetry.batched_metrics import BatchedMetrics
-from gateway.telemetry.metrics import METRICS, Metrics
+from gateway.telemetry.metrics import METRICS, BatchedMetrics, Metrics
 from gateway.telemetry.tracing import Spans
 
 _OUTCOMES: Final = (

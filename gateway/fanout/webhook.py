@@ -31,7 +31,7 @@ from gateway.fanout.transform import Transform
 from gateway.fanout.webhook_client import Deadlines, WebhookClient
 from gateway.log import Record
 from gateway.signing import Signer
-from gateway.telemetry.traceparent import caller, trace_id
+from gateway.telemetry.tracing import caller, trace_id
 
 #: An id that a header carries as it is: printable ASCII, no spaces around it, a length that every server takes. Ours
 #: are 32 hex digits; CloudEvents of other producers may have any text.

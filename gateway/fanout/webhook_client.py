@@ -18,7 +18,7 @@ from yarl import URL
 
 from gateway.clock import Clock, Timer
 from gateway.config import webhook_url
-from gateway.config.subscriber_settings import ClientTls
+from gateway.config.sections import ClientTls
 from gateway.errors import ConfigError
 from gateway.fanout.http_answer import HttpAnswer, NotHttp
 from gateway.fanout.ssrf import Allowed, socket_factory

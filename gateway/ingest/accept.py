@@ -28,9 +28,8 @@ from gateway.event import Event
 from gateway.ingest.endpoints import Endpoint
 from gateway.ingest.turn import IngestLog, Turn, Turns
 from gateway.log import Appended, Entry, Headers
-from gateway.telemetry import redaction, traceparent
-from gateway.telemetry.batched_metrics import BatchedMetrics
-from gateway.telemetry.metrics import METRICS
+from gateway.telemetry import redaction, tracing
+from gateway.telemetry.metrics import METRICS, BatchedMetrics
 from gateway.telemetry.tracing import Spans
 
 _log = structlog.get_logger("gateway.ingest")
@@ -284,5 +283,5 @@ def serialised(events: tuple[Event, ...], most: int) -> list[bytes]:
 
 def _trace(request: CallbackRequest) -> Headers:
     """Return the header with the caller's trace, to store with the event. Without it the event id is used."""
-    given = traceparent.valid(request.headers.get(traceparent.NAME))
-    return ((traceparent.NAME, given),) if given else ()
+    given = tracing.valid_traceparent(request.headers.get(tracing.TRACEPARENT))
+    return ((tracing.TRACEPARENT, given),) if given else ()

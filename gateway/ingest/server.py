@@ -17,7 +17,7 @@ from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_request import BaseRequest
 
-from gateway import descriptors
+from gateway import machine
 from gateway.callbacks.answers import Answer
 from gateway.callbacks.request import CallbackRequest
 from gateway.config.settings import Ingest
@@ -92,7 +92,7 @@ class IngestServer:
             Broken: the address cannot be used.
         """
         limit = self._limit = ConnectionLimit(
-            "ingest", descriptors.ingest_connections(self._settings.max_connections), self._settings.read_timeout
+            "ingest", machine.ingest_connections(self._settings.max_connections), self._settings.read_timeout
         )
         self._server = self.ordinary(limit)
         if self._settings.fast_path:

@@ -4,9 +4,8 @@ JSON Schema of each event type, AsyncAPI of the topics, OpenAPI of the HTTP side
 tables for the documents (:mod:`gateway.schema.markdown`).
 """
 
-from gateway.schema.asyncapi import asyncapi
 from gateway.schema.configuration import configuration
-from gateway.schema.events import event_schemas
+from gateway.schema.events import asyncapi, event_schemas
 from gateway.schema.openapi import openapi
 
 __all__ = ["asyncapi", "configuration", "event_schemas", "openapi"]

@@ -133,12 +133,7 @@ def _post(callback: Callback, row: ConfiguredPath, examples: Mapping[str, list[A
     headers = _SIGNED.get(callback.signature or "", ())
     if headers:
         operation["parameters"] = [
-            {
-                "name": name,
-                "in": "header",
-                "required": is_signed and name != "algorithm",
-                "schema": {"type": "string"},
-            }
+            {"name": name, "in": "header", "required": is_signed and name != "algorithm", "schema": {"type": "string"}}
             for name in headers
         ]
     return operation

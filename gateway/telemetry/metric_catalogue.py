@@ -7,9 +7,34 @@ counted by :mod:`.metrics`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
-from gateway.telemetry.metric import Kind, Metric
+#: Kinds of process, as their names begin.
+Kind = Literal["log", "ingest", "deliver"]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One row of the catalogue.
+
+    Args:
+        name: without Prometheus' ``_total``.
+        processes: kinds of process that count it. No other reports it: its 0 would say what it does not know.
+        kind: counter, gauge or histogram.
+        labels: label names; each has few values (names of callbacks, topics, subscribers; never ids).
+        meaning: one sentence.
+        advice: what to do when it is high, or moves at all.
+        buckets: of a histogram, in its unit.
+    """
+
+    name: str
+    processes: tuple[Kind, ...]
+    kind: Literal["counter", "gauge", "histogram"]
+    labels: tuple[str, ...]
+    meaning: str
+    advice: str
+    buckets: tuple[float, ...] = ()
 
 
 class Help(NamedTuple):
@@ -62,7 +87,7 @@ _INGEST_SECONDS: Final = {
     "gateway_callback_answer_seconds{callback}": Help(
         "Time from a complete request to its answer, commit included.",
         "High at a low rate: the disk is slow. High at a high rate: raise ingest.workers.",
-    ),
+    )
 }
 _PORT_COUNTERS: Final = {
     "gateway_connections_closed{port,reason}": Help(
@@ -70,7 +95,7 @@ _PORT_COUNTERS: Final = {
         "silent (the peer sent nothing).",
         "full: find out who opens the connections, or raise the limit of open files (ulimit -n). silent: port scans "
         "and health checks.",
-    ),
+    )
 }
 _DELIVER_COUNTERS: Final = {
     "gateway_admin_unauthenticated": Help(
@@ -139,8 +164,7 @@ _DELIVER_COUNTERS: Final = {
         "Unread records of the deleted topic are gone. The log line kafka.recreated has topic and positions.",
     ),
     "gateway_topic_events{topic}": Help(
-        "Events stored, by topic; counted up to a second after the answer.",
-        "Which events the platform sends most.",
+        "Events stored, by topic; counted up to a second after the answer.", "Which events the platform sends most."
     ),
     "gateway_alert_messages{receiver,outcome}": Help(
         "Messages to a receiver of alerts, by outcome: sent, failed (it is tried again).",
@@ -148,10 +172,7 @@ _DELIVER_COUNTERS: Final = {
     ),
 }
 _LOG_COUNTERS: Final = {
-    "gateway_journal_events{stream}": Help(
-        "Records committed to the journal.",
-        "Its rate is the rate of arrival.",
-    ),
+    "gateway_journal_events{stream}": Help("Records committed to the journal.", "Its rate is the rate of arrival."),
     "gateway_journal_failures{reason}": Help(
         "Commits that failed, by reason: full, disk, moved (the files were deleted or changed while the gateway ran).",
         "Any increase: callbacks were answered 503. The log lines journal.commit_failed and journal.moved have the "
@@ -160,28 +181,23 @@ _LOG_COUNTERS: Final = {
 }
 _LOG_SECONDS: Final = {
     "gateway_journal_commit_seconds": Help(
-        "Time of one group commit, sync included.",
-        "High: the disk is slow or busy. Every answer waits for a commit.",
-    ),
+        "Time of one group commit, sync included.", "High: the disk is slow or busy. Every answer waits for a commit."
+    )
 }
 _LOG_SIZES: Final = {
     "gateway_journal_batch_events": Help(
-        "Records in one commit.",
-        "Large batches are normal at a high rate: callbacks share a sync of the disk.",
-    ),
+        "Records in one commit.", "Large batches are normal at a high rate: callbacks share a sync of the disk."
+    )
 }
 _LOG_GAUGES: Final = {
     "gateway_journal_used_bytes": Help(
         "Used bytes of the journal's file.",
         "Near journal.max_bytes the oldest events expire. When Kafka has not acknowledged them, callbacks are "
         "answered 503 instead.",
-    ),
+    )
 }
 _DELIVER_GAUGES: Final = {
-    "gateway_journal_oldest_age_seconds": Help(
-        "Age of the oldest record in the journal.",
-        "The limit of a replay.",
-    ),
+    "gateway_journal_oldest_age_seconds": Help("Age of the oldest record in the journal.", "The limit of a replay."),
     "gateway_dead_letters_open{subscriber,reason}": Help(
         "Dead letters that are neither delivered by a replay nor resolved by a person. Each process that delivers "
         "counts those of the whole log: take the highest value, not the sum. Missing while a process has not read "
@@ -189,8 +205,7 @@ _DELIVER_GAUGES: Final = {
         "Run gateway dlq list, correct the cause, then gateway dlq replay; or gateway dlq resolve with a note.",
     ),
     "gateway_delivery_in_flight{subscriber}": Help(
-        "Attempts in progress.",
-        "At the subscriber's concurrency for long: the subscriber is too slow.",
+        "Attempts in progress.", "At the subscriber's concurrency for long: the subscriber is too slow."
     ),
     "gateway_subscriber_lag_records{subscriber}": Help(
         "Records between the subscriber's position and the end of its log.",
@@ -255,13 +270,13 @@ _READ_COUNTERS: Final = {
     "gateway_journal_damaged_segments": Help(
         "Stored batches whose checksum is wrong.",
         "The disk or the memory is faulty. Run gateway journal check, and replace the faulty part.",
-    ),
+    )
 }
 _DELIVER_SECONDS: Final = {
     "gateway_delivery_attempt_seconds{subscriber}": Help(
         "Time of one attempt, from connecting to the end of the answer.",
         "High: the subscriber is slow. It should store the event, answer, and work afterwards.",
-    ),
+    )
 }
 
 CATALOGUE: Final = (

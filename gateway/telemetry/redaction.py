@@ -85,7 +85,6 @@ def trace(exc_info: ExcInfo) -> str:
 
 
 def _causes(exc: BaseException) -> Iterator[tuple[BaseException, TracebackType | None]]:
-    """Yield an exception and its causes in order."""
     current: BaseException | None = exc
     for _ in range(_MOST_CAUSES):
         if current is None:

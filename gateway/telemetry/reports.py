@@ -24,8 +24,7 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.registry import Collector
 
 from gateway.sockets import connected, listen_locally
-from gateway.telemetry.counts import Counts
-from gateway.telemetry.metrics import METRICS, is_counted_in
+from gateway.telemetry.metrics import METRICS, Counts, is_counted_in
 
 #: A probe has 3 s, a scrape 10; a process whose event loop is busy for longer than this is what they look for.
 _PATIENCE_S: Final = 1.0

@@ -1,8 +1,9 @@
-"""OpenTelemetry spans, if an exporter is configured: one for each accepted callback, and one for each attempt.
+"""The trace of an event: ``traceparent``, and OpenTelemetry spans if an exporter is configured.
 
-No data is stored for spans. The trace is the caller's (``traceparent`` of the callback) or is derived from the event's
-id. The id of the callback's span is the first half of the event's id, so every attempt, in any process and at any time,
-has its parent's id:
+One span is made for each accepted callback, and one for each attempt. No data is stored for spans. The trace is the
+caller's (``traceparent`` of the callback, which only this module parses) or is derived from the event's id. The id of
+the callback's span is the first half of the event's id, so every attempt, in any process and at any time, has its
+parent's id:
 
     caller's span → callback.received (id[:16]) → delivery.attempted (the span id in the webhook's ``traceparent``)
 
@@ -10,20 +11,41 @@ Spans are created afterwards, with times that are measured anyway, and passed to
 sends them. The SDK's variables ``OTEL_EXPORTER_OTLP_ENDPOINT`` or ``OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`` enable them;
 the extra ``otel`` is required.
 
-Sources: OpenTelemetry specification, "OTLP exporter configuration" and semantic conventions for messaging; W3C Trace
-Context.
+Sources: W3C Trace Context, section 3.2 (version 00); OpenTelemetry specification, "OTLP exporter configuration" and
+semantic conventions for messaging.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from gateway import __version__
 from gateway.errors import ConfigError
-from gateway.telemetry.traceparent import caller, trace_id
 
+TRACEPARENT: Final = "traceparent"
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+_VALID: Final = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACE_ID: Final = re.compile(r"(?!0{32})[0-9a-f]{32}")
+
+
+def valid_traceparent(value: str | None) -> str:
+    """Return the value of a ``traceparent`` header; empty if it is missing or malformed."""
+    return value if value is not None and _VALID.fullmatch(value) else ""
+
+
+def caller(headers: Iterable[tuple[str, str]]) -> str:
+    """Return the ``traceparent`` in the headers of an event; empty if it is missing or malformed."""
+    return valid_traceparent(next((value for name, value in headers if name == TRACEPARENT), None))
+
+
+def trace_id(event_id: str) -> str:
+    """Return the trace id of an event: a gateway's id is a trace id, and another producer's id is hashed."""
+    if _TRACE_ID.fullmatch(event_id):
+        return event_id
+    return hashlib.blake2b(event_id.encode(errors="replace"), digest_size=16).hexdigest()
 
 
 class Traced(NamedTuple):

@@ -13,15 +13,23 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import parse_qsl
+from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 import orjson
+
+from gateway.callbacks import CALLBACKS
+from gateway.callbacks.callback import DecodeContext
+from gateway.callbacks.request import CallbackRequest
+from gateway.errors import CallbackRejected
+from gateway.event import Event
 
 _T = TypeVar("_T")
 
@@ -53,6 +61,10 @@ _AGE_S: Final = (90, 150)
 _APART_S: Final = 7
 #: Example bodies of one layout in a document.
 _SHOWN: Final = 2
+#: Requests of a callback that are looked at for a type; the rarest comes once in some dozens.
+_DRAWN: Final = 400
+#: Subject and key of a sample that no callback makes.
+SUBJECT: Final = "test"
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,3 +249,38 @@ def _moved(text: bytes, shift_s: int) -> bytes:
     day, clock = (_local(text) + timedelta(seconds=shift_s)).isoformat().encode().split(b"T")
     between = text[len(day) : -len(clock.replace(b":", separator))]
     return day + between + clock.replace(b":", separator)
+
+
+def sample(event_type: str, topic: str) -> Event:
+    """Return an event of this type as a callback makes it, with an id of its own.
+
+    A type that no simulated callback makes, such as one of another sender, has a small artificial ``data``.
+
+    Args:
+        event_type: such as ``nxcloud.sms.dr``.
+        topic: of an event that no callback makes.
+    """
+    made = next(_made(event_type), None)
+    if made is not None:
+        return made._replace(id=uuid4().hex)
+    now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return Event(uuid4().hex, "/nxcloud/test", event_type, topic, SUBJECT, SUBJECT, now, now, {"test": True})
+
+
+def _made(event_type: str) -> Iterator[Event]:
+    rng = Random(event_type)
+    for name, callback in CALLBACKS.items():
+        if event_type not in callback.types:
+            continue
+        for one in islice(requests(name, rng, _now), _DRAWN):
+            headers = {} if one.content_type is None else {"content-type": one.content_type}
+            request = CallbackRequest("POST", f"/callbacks/{name}", one.query, headers, one.body, _now())
+            try:
+                decoded = callback.decode(request, DecodeContext())
+            except CallbackRejected:
+                continue
+            yield from (event for event in decoded.events if event.type == event_type)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

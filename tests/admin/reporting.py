@@ -13,9 +13,8 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from gateway.admin.health import Check, own_report
-from gateway.telemetry.batched_metrics import BatchedMetrics
-from gateway.telemetry.metrics import Metrics
+from gateway.admin.parts import Check, own_report
+from gateway.telemetry.metrics import BatchedMetrics, Metrics
 from gateway.telemetry.reports import ReportServer
 
 

@@ -11,8 +11,8 @@ import pytest
 import structlog
 
 from gateway.admin import auth
-from gateway.admin.page import files
-from gateway.admin.wrong_tokens import PAUSE_S, WRONG_TOKENS, WrongTokens
+from gateway.admin.auth import PAUSE_S, WRONG_TOKENS, WrongTokens
+from gateway.admin.server import files
 from gateway.telemetry.metrics import METRICS
 from tests.admin.running import Running, running, webhook
 from tests.gateway.subscriber import Subscriber, refuse

@@ -7,8 +7,8 @@ from pathlib import Path
 import orjson
 from aiohttp import web
 
+from gateway.admin.monitor import RecentAttempts
 from gateway.admin.outcomes import OUTCOMES, worst
-from gateway.admin.recent_attempts import RecentAttempts
 from gateway.fanout.attempts import Attempt
 from tests.admin.running import Running, running, webhook
 from tests.gateway.subscriber import Subscriber

@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from gateway.admin.history import RANGES, History
-from gateway.admin.history_store import FILE_NAME, MOST_SERIES
+from gateway.admin.history import FILE_NAME, MOST_SERIES, RANGES, History
 from gateway.admin.rates import Step
-from gateway.telemetry.sketch import bucket
+from gateway.telemetry.metrics import bucket
 from tests.admin.running import running
 
 START = 1_760_000_400.0

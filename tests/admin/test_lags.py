@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from gateway.admin.lags import Lag, Lags
+from gateway.admin.subscriber_states import Lag, Lags
 from gateway.log.kafka.errors import KafkaAway
 
 

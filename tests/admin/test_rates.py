@@ -7,9 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.admin.rates import Rates
-from gateway.telemetry.batched_metrics import BatchedMetrics
-from gateway.telemetry.counts import Counts, counts
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics import BatchedMetrics, Counts, Metrics, counts
 
 
 async def test_rates_shares_and_quantiles_of_what_happened() -> None:

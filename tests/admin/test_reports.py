@@ -19,19 +19,15 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.admin.health import UNKNOWN, Check, own_report, report
-from gateway.admin.parts import Parts
+from gateway.admin.parts import UNKNOWN, Check, Parts, own_report, report
 from gateway.admin.rates import Rates
 from gateway.admin.server import AdminServer
 from gateway.config.settings import Settings
 from gateway.errors import Broken
 from gateway.sockets import connected, listen, listen_locally
-from gateway.telemetry.counts import Counts
-from gateway.telemetry.metric import Kind
-from gateway.telemetry.metric_catalogue import CATALOGUE
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metric_catalogue import CATALOGUE, Kind
+from gateway.telemetry.metrics import Counts, Metrics, bucket
 from gateway.telemetry.reports import Merged, Report, Reports, ReportServer, families
-from gateway.telemetry.sketch import bucket
 from tests.waiting import turn, until
 
 Start = Callable[..., Any]

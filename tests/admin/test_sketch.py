@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.telemetry.sketch import bucket, quantile
+from gateway.telemetry.metrics import bucket, quantile
 
 DURATIONS = st.lists(st.floats(1e-6, 1e5), min_size=1, max_size=60)
 

@@ -13,8 +13,8 @@ import pytest
 import structlog
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from gateway.admin.auth import CHANGES
 from gateway.admin.openapi import READS, openapi_admin
-from gateway.admin.roles import CHANGES
 from gateway.config.settings import Settings
 from gateway.fanout.sealing import fingerprint
 from gateway.signing import verify

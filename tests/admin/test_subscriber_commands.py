@@ -17,7 +17,7 @@ from click.shell_completion import CompletionItem
 from click.testing import CliRunner, Result
 
 from gateway.cli import main
-from gateway.cli.completion import complete_subscriber
+from gateway.cli.adminapi import complete_subscriber
 from gateway.fanout.sealing import fingerprint
 from tests.admin.running import running
 from tests.gateway.subscriber import Subscriber

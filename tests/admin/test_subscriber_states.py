@@ -5,8 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.admin.lags import Lag
-from gateway.admin.subscriber_states import BEHIND_S, Facts, SubscriberState, subscriber_state
+from gateway.admin.subscriber_states import BEHIND_S, Facts, Lag, SubscriberState, subscriber_state
 from gateway.fanout.flow_control import PersistentState
 from gateway.fanout.subscriber_status import SubscriberStatus
 

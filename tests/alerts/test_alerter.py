@@ -7,10 +7,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from gateway.alerts.alerter import AlertReceiver
-from gateway.alerts.conditions import AlertFacts, SubscriberFacts
-from gateway.alerts.rules import Notice
+from gateway.alerts.rules import AlertFacts, Notice, SubscriberFacts
 from gateway.alerts.senders import NotSent
-from gateway.config.alert_settings import Alert
+from gateway.config.sections import Alert
 from tests.waiting import until
 
 ALERT = Alert.model_validate(

@@ -5,10 +5,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.alerts.conditions import AlertFacts, JournalFacts, SubscriberFacts, is_unknown, problems
-from gateway.alerts.rules import Key
-from gateway.alerts.silence import DAY_S, Rhythm, Rhythms
-from gateway.config.alert_settings import AlertThresholds, Rule
+from gateway.alerts.rules import (
+    DAY_S,
+    AlertFacts,
+    JournalFacts,
+    Key,
+    Rhythm,
+    Rhythms,
+    SubscriberFacts,
+    is_unknown,
+    problems,
+)
+from gateway.config.sections import AlertThresholds, Rule
 
 NOW = 20_000 * DAY_S
 LIMITS = AlertThresholds()

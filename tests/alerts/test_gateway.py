@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +96,37 @@ async def test_what_goes_wrong_is_told_once_and_so_is_its_end(tmp_path: Path) ->
         assert await process.terminate() == 0
         assert len([line for line in process.lines if line["event"] == "alert.not_sent"]) == 1
         assert (tmp_path / "data" / "callback-rhythms.json").exists()
+
+
+async def test_receivers_follow_the_configuration(tmp_path: Path) -> None:
+    """A new one needs no restart, changed settings repeat nothing that was told, one that is gone counts nothing."""
+
+    async def applied(process: GatewayProcess, alerts: list[Any], count: int) -> None:
+        process.config["alerts"] = alerts
+        process.write()
+        os.kill(process.pid, signal.SIGHUP)
+        await process.logged("config.applied", count=count)
+
+    async with http_receiver() as receiver, Subscriber(refuse) as crm, aiohttp.ClientSession() as session:
+        given = config(receiver, webhook("crm", crm.url, breaker={"min_attempts": 100_000}))
+        (alert,) = given.pop("alerts")
+        process = GatewayProcess(tmp_path, given)
+        await process.start()
+        await sms(session, process, 1)
+        await applied(process, [alert], 1)
+        await receiver.until(lambda: told(receiver, "dead_letters", "crm") == ["firing"])
+        other = alert | {"thresholds": {"down_for": 1, "dead_letters": 2}, "resolve_after": 0}
+        await applied(process, [other], 2)
+        await receiver.until(lambda: told(receiver, "dead_letters", "crm") == ["firing", "resolved"])
+        await applied(process, [], 3)
+
+        async def is_gone() -> bool:
+            async with session.get(f"{process.admin_url}/metrics") as response:
+                return 'gateway_alerts_firing{process="deliver",receiver="ops"' not in await response.text()
+
+        await until(is_gone, within_s=30)
+        assert not [line for line in process.lines if line["event"] == "config.restart_needed"]
+        assert await process.terminate() == 0
 
 
 async def test_the_command_sends_a_sample(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from standardwebhooks import Webhook
 
 from gateway.alerts.rules import Key, Notice, State
 from gateway.alerts.senders import NotSent, send
-from gateway.config.alert_settings import Alert
+from gateway.config.sections import Alert
 from tests.alerts.receivers import http_receiver, mail_server
 from tests.fanout.authority import Authority
 from tests.ports import free_port

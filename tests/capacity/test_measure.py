@@ -8,11 +8,11 @@ from statistics import median
 
 import pytest
 
-from gateway.capacity import figures as figures_file
+from gateway.capacity import measure as figures_file
 from gateway.capacity import measure as measuring
 from gateway.capacity.model import busy
-from gateway.cli.loop import run_async
 from gateway.errors import Broken
+from gateway.eventloop import run_async
 from tests.effort import nightly
 from tests.ports import free_port
 

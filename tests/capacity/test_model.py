@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.capacity import figures as figures_file
+from gateway.capacity import measure as figures_file
 from gateway.capacity.model import Assumptions, Figures, Load, Plan, busy, planned, size
-from gateway.config.kafka_settings import Kafka
+from gateway.config.sections import Kafka
 from gateway.config.settings import FAMILIES, Settings
 
 FIGURES = Figures(

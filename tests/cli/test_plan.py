@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from gateway.capacity import figures as figures_file
+from gateway.capacity import measure as figures_file
 from gateway.capacity.model import Figures
 from gateway.cli import main
 from tests.rows import rows

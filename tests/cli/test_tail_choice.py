@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.cli.choosing import Condition
-from gateway.cli.eventlines import event_line
+from gateway.cli.printing import event_line
+from gateway.cli.tail import Condition
 from gateway.log import Entry
 from gateway.log.journal import batch_format
 from gateway.log.journal.storage import Store

@@ -18,7 +18,7 @@ import pytest
 from aiohttp import web
 
 from gateway.callbacks import CALLBACKS
-from gateway.cli.send import _path_of, _prepared
+from gateway.cli.traffic import _path_of, _prepared
 from gateway.config.loading import loads
 from gateway.signing import Signer
 from gateway.traffic.client import GatewayAnswer, Target

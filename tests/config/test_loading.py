@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config.advice import warnings
 from gateway.config.loading import load, loads
+from gateway.config.rules import warnings
 from gateway.config.settings import Settings
 from gateway.errors import ConfigError
 from tests.rows import rows

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.admin.history import RANGES
-from gateway.admin.history_store import HistoryStore, Row
+from gateway.admin.history import RANGES, HistoryStore, Row
 from tests.admin.running import Running, running, webhook
 from tests.console.browser import Page
 from tests.console.conftest import broken

@@ -14,8 +14,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from gateway.telemetry.metric import Metric
-from gateway.telemetry.metric_catalogue import CATALOGUE
+from gateway.telemetry.metric_catalogue import CATALOGUE, Metric
 from tests.components import missing
 
 ROOT: Final = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from gateway.config.subscriber_settings import ClientTls
+from gateway.config.sections import ClientTls
 from gateway.errors import ConfigError
 from gateway.fanout.webhook_client import Deadlines, tls_context
 from gateway.log import Record

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from gateway import processes
 from gateway.config.settings import Settings
 from gateway.errors import JournalInUse
-from gateway.process import DELIVER_NICENESS
+from gateway.processes import DELIVER_NICENESS
 from gateway.telemetry.metric_catalogue import CATALOGUE
 from tests.gateway.conftest import MakeGateway, MakeSubscriber, to
 from tests.gateway.process import GatewayProcess, memory_bytes

@@ -19,7 +19,7 @@ from gateway.app import App, Shared
 from gateway.config.loading import load
 from gateway.log.journal import EVENTS, Journal, Retention
 from gateway.log.journal.files import FolderLock
-from gateway.process import _run
+from gateway.processes import _run
 from gateway.sockets import listen_locally
 from tests.gateway.conftest import MakeGateway, MakeSubscriber, to
 from tests.waiting import turn

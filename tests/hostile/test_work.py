@@ -133,7 +133,7 @@ def test_patterns_are_found() -> None:
     assert {
         "gateway.callbacks.form._LISTED",
         "gateway.callbacks.jsontext._FRACTION",
-        "gateway.telemetry.traceparent._VALID",
+        "gateway.telemetry.tracing._VALID",
         "gateway.search.keys._NOT_DIGITS",
     } <= PATTERNS.keys()
 

@@ -19,8 +19,8 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from gateway.config.kafka_settings import Kafka, Topics
-from gateway.finding import Finding
+from gateway.config.sections import Kafka, Topics
+from gateway.connectivity import Finding
 from gateway.log.kafka import KafkaOptions, diagnosis, topics
 from gateway.log.kafka.diagnosis import diagnose
 from gateway.log.kafka.needs import Needs, TopicNeed

@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka.admin import AclOperation, ResourceType
 
 from gateway.app import App, Role
-from gateway.cli.kafka_needs import needs_of
+from gateway.cli.checking import needs_of
 from gateway.config.settings import Settings
 from gateway.fanout import retry_records, subscriber_state
 from gateway.log.kafka import KafkaLog, KafkaOptions, topics

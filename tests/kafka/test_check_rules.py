@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.finding import Finding
+from gateway.connectivity import Finding
 from gateway.log.kafka import KafkaOptions, check_rules
 from gateway.log.kafka.needs import (
     OPERATIONS,

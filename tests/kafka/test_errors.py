@@ -25,7 +25,7 @@ from confluent_kafka.admin import (
 )
 from structlog.testing import capture_logs
 
-from gateway.config.kafka_settings import Kafka, Topics
+from gateway.config.sections import Kafka, Topics
 from gateway.errors import Transient
 from gateway.log.kafka import GroupReader, KafkaLog, KafkaOptions, ReaderPolicy, StandaloneReader, topics
 from gateway.log.kafka.errors import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.config.kafka_settings import Kafka
+from gateway.config.sections import Kafka
 from gateway.log.kafka import KafkaLog, KafkaOptions
 from gateway.log.kafka.options import instance_id
 

@@ -18,7 +18,7 @@ from confluent_kafka.admin import (
 )
 from pydantic import ValidationError
 
-from gateway.config.kafka_settings import Kafka, OAuth, Topics
+from gateway.config.sections import Kafka, OAuth, Topics
 from gateway.errors import ConfigError, Transient
 from gateway.log.kafka import KafkaLog, KafkaOptions, topics
 from gateway.log.kafka.errors import AUTHENTICATION, AUTHORISATION

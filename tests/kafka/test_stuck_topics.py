@@ -22,7 +22,7 @@ from confluent_kafka.admin import (
 )
 from structlog.testing import capture_logs
 
-from gateway.config.kafka_settings import Kafka, Topics
+from gateway.config.sections import Kafka, Topics
 from gateway.errors import JournalFull
 from gateway.log import Entry, Record
 from gateway.log.journal import EVENTS, Journal, Retention

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.config.kafka_settings import Kafka, Topics
+from gateway.config.sections import Kafka, Topics
 from gateway.errors import Transient
 from gateway.log.kafka import KafkaLog, KafkaOptions, topics
 from tests.log.contract import entry, read

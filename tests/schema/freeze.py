@@ -9,8 +9,8 @@ import json
 from pathlib import Path
 from typing import Final
 
-from gateway.schema.columns import columns
-from gateway.schema.topic import topic_schemas
+from gateway.schema.ddl import columns
+from gateway.schema.events import topic_schemas
 
 FILE: Final = Path(__file__).with_name("frozen.json")
 

@@ -14,8 +14,8 @@ from click.testing import CliRunner, Result
 
 from gateway.cli import main
 from gateway.errors import Broken, ConfigError
+from gateway.schema.events import topic_schemas
 from gateway.schema.registry import Incompatible, Registry
-from gateway.schema.topic import topic_schemas
 from tests.ports import free_port
 from tests.rows import rows
 from tests.schema.registry_server import registry

@@ -20,9 +20,8 @@ from gateway.callbacks.rejected import rejected_event
 from gateway.cli import main
 from gateway.errors import CallbackRejected
 from gateway.event import Event
-from gateway.schema.columns import Column, ColumnKind, columns
-from gateway.schema.ddl import Dialect, ddl
-from gateway.schema.topic import topic_schemas
+from gateway.schema.ddl import Column, ColumnKind, Dialect, columns, ddl
+from gateway.schema.events import topic_schemas
 from tests.callbacks.samples import Sample, all_samples
 from tests.schema.databases import clickhouse, postgres
 

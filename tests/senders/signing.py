@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from gateway.callbacks.signature import SignaturePolicy
 from gateway.errors import Unauthenticated
-from gateway.traffic.credentials import sender_headers
+from gateway.traffic.client import sender_headers
 
 
 def signed_headers(policy: SignaturePolicy, body: bytes, *, ts: int) -> dict[str, str]:

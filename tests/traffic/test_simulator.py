@@ -11,8 +11,7 @@ from gateway.callbacks import CALLBACKS, CallbackRequest, DecodeContext
 from gateway.callbacks.signature import SignaturePolicy, verify
 from gateway.config.settings import Auth
 from gateway.ingest.request_line import mended
-from gateway.traffic.client import Target, encode
-from gateway.traffic.credentials import RequestSigner
+from gateway.traffic.client import RequestSigner, Target, encode
 from gateway.traffic.simulator import TrafficRequest, mixed, requests, samples
 from tests.rows import rows
 

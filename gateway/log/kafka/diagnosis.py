@@ -23,7 +23,7 @@ from aiokafka import errors
 from aiokafka.protocol.admin import DescribeConfigsRequest
 from aiokafka.protocol.group import HeartbeatRequest
 
-from gateway.finding import Finding
+from gateway.connectivity import Finding
 from gateway.log.kafka import check_rules, connecting
 from gateway.log.kafka.connecting import Broker
 from gateway.log.kafka.errors import TOO_OLD

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partialmethod
 from typing import Final, Literal
 
-from gateway.finding import Finding, Level
+from gateway.connectivity import Finding, Level
 
 #: Bits of authorized operations (AclOperation of Kafka's protocol) by name.
 OPERATIONS: Final = {

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 from aiokafka import TopicPartition
 
-from gateway.config.kafka_settings import Kafka, Topics
+from gateway.config.sections import Kafka, Topics
 from gateway.log.kafka.aiokafka_workarounds import patch_clients
 from gateway.log.kafka.record_format import schema_id_header
 from gateway.log.kafka.security import client_arguments

@@ -20,7 +20,7 @@ import orjson
 from aiokafka.abc import AbstractTokenProvider
 from pydantic import SecretStr
 
-from gateway.config.kafka_settings import OAuth, Security
+from gateway.config.sections import OAuth, Security
 from gateway.errors import ConfigError
 
 #: A token endpoint that takes longer holds up the connection to Kafka as long.

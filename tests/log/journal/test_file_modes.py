@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from gateway.admin.history_store import HistoryStore
+from gateway.admin.history import HistoryStore
 from gateway.log.journal import Journal
 from gateway.log.journal.check import check
 from gateway.log.journal.salvage import salvage

@@ -16,7 +16,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 
-from gateway.cli import following
+from gateway.cli import reading
 from gateway.errors import JournalDamaged
 from gateway.log import Entry, Gap
 from gateway.log.journal import EVENTS, Journal, Retention, batch_format
@@ -194,9 +194,9 @@ def test_one_flip_is_counted_right_by_those_who_look_at_the_file(sound: Path, tm
     flipped(sound, folder, flip)
     expected = kept(flip)
     missing = set(range(HEAD)) - set(expected)
-    followed = list(following.follow(folder, None, 0.0, None))
-    bad = [one for one in followed if isinstance(one, following.Damaged)]
-    assert [one.offset for one in followed if not isinstance(one, following.Damaged)] == expected
+    followed = list(reading.follow(folder, None, 0.0, None))
+    bad = [one for one in followed if isinstance(one, reading.Damaged)]
+    assert [one.offset for one in followed if not isinstance(one, reading.Damaged)] == expected
     assert is_last_moved(flip) or missing <= offsets_of((one.first, one.last) for one in bad)
     report = check(folder)
     assert is_last_moved(flip) or not report.is_sound
@@ -207,8 +207,8 @@ def test_one_flip_is_counted_right_by_those_who_look_at_the_file(sound: Path, tm
     assert is_last_moved(flip) or missing <= damaged
     shutil.rmtree(tmp_path / "new", ignore_errors=True)
     salvage(folder, tmp_path / "new")
-    copied = following.follow(tmp_path / "new", None, 0.0, None)
-    assert [one.offset for one in copied if not isinstance(one, following.Damaged)] == expected
+    copied = reading.follow(tmp_path / "new", None, 0.0, None)
+    assert [one.offset for one in copied if not isinstance(one, reading.Damaged)] == expected
 
 
 @given(row=st.integers(0, len(SIZES) - 1), bit=st.integers(0, 6), byte=st.integers(0, 6))
@@ -229,8 +229,8 @@ def test_key_with_a_flipped_bit_in_its_page_costs_no_other_row_when_salvaged(
     assert not check(folder).is_sound
     shutil.rmtree(tmp_path / "new", ignore_errors=True)
     salvage(folder, tmp_path / "new")
-    copied = following.follow(tmp_path / "new", None, 0.0, None)
-    assert [one.offset for one in copied if not isinstance(one, following.Damaged)] == expected
+    copied = reading.follow(tmp_path / "new", None, 0.0, None)
+    assert [one.offset for one in copied if not isinstance(one, reading.Damaged)] == expected
 
 
 async def test_journal_whose_rows_end_in_no_order_is_refused(tmp_path: Path) -> None:

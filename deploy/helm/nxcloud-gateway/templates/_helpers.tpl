@@ -77,7 +77,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 
 {{- /* What rolls a pod. Subscribers are left out: the running gateway watches the file. */ -}}
 {{- define "gateway.checksums" -}}
-checksum/config: {{ omit .Values.config "subscribers" | toYaml | sha256sum }}
+checksum/config: {{ omit .Values.config "subscribers" "alerts" | toYaml | sha256sum }}
 {{- if not .Values.existingSecret }}
 checksum/secrets: {{ .Values.secrets | toYaml | sha256sum }}
 {{- end }}

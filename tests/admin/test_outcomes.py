@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.admin.delivery_status import delivery_status
+from gateway.admin.outcomes import delivery_status
 from gateway.admin.subscriber_states import SubscriberState
 from gateway.fanout.attempts import Attempt
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway import processors
+from gateway import machine
 from gateway.config.settings import Ingest
 
 V1 = "12:pids:/docker/4f\n4:cpu,cpuacct:/docker/4f\n3:cpuset:/docker/4f\n0::/system.slice/docker.service\n"
@@ -59,14 +59,14 @@ def test_limits_of_the_group_and_of_those_around_it_count(
         (tmp_path / "mount" / name).write_text(text)
     if cgroup is not None:
         (tmp_path / "cgroup").write_text(cgroup)
-    found = processors.available(cgroup=tmp_path / "cgroup", mount=tmp_path / "mount", allowed=allowed)
+    found = machine.processors(cgroup=tmp_path / "cgroup", mount=tmp_path / "mount", allowed=allowed)
     assert found == wanted
 
 
 def test_this_machine_has_a_processor() -> None:
     """Never more than there are; the workers leave one to the others where there are two."""
-    assert 1 <= processors.available() <= (os.cpu_count() or 1)
-    assert processors.ingest_workers() == min(4, max(1, processors.available() - 1)) == Ingest().processes
+    assert 1 <= machine.processors() <= (os.cpu_count() or 1)
+    assert machine.ingest_workers() == min(4, max(1, machine.processors() - 1)) == Ingest().processes
 
 
 def test_a_number_is_taken_as_it_is() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from gateway.cli.topscreen import screen
+from gateway.cli.top import screen
 
 
 def drawn(overview: dict[str, Any], *, height: int | None = None, width: int = 200, **more: Any) -> str:
@@ -54,13 +54,25 @@ def test_sick_ones_come_first_and_the_rest_is_counted() -> None:
 
 @pytest.mark.parametrize("width", [100, 160])
 def test_a_long_error_takes_no_room_from_state_and_figures(width: int) -> None:
-    """It is cut, in its one line; all that stands before it is whole."""
-    error = {"sentence": "the name a.example cannot be resolved: " + "is the name in url right? " * 10, "at": 0.0}
-    text = drawn({"subscribers": [subscriber("bill-archive", lag=1_234_567, last_error=error)]}, width=width)
+    """It is cut, in its one line, and all that stands before it is whole; below the table it stands in full."""
+    sentence = "the name a.example cannot be resolved: " + "is the name in url right? " * 10
+    one = subscriber("bill-archive", lag=1_234_567, last_error={"sentence": sentence, "at": 0.0})
+    text = drawn({"subscribers": [one]}, height=40, width=width)
     row = next(line for line in text.splitlines() if line.startswith("bill-archive"))
     assert row.split()[:4] == ["bill-archive", "healthy", "2.0", "1,234,567"]
     assert row.rstrip().endswith("…")
-    assert "is the name" not in text.replace(row, "")
+    assert sentence.strip() in " ".join(text.replace(row, "").split())
+
+
+def test_the_error_of_the_one_at_the_top_is_in_full() -> None:
+    """Scrolling takes the others there, and there is always one; all are, where nothing is cut."""
+    many = [subscriber(name, last_error={"sentence": f"{name} is broken", "at": 0.0}) for name in "abc"]
+    for first in range(3):
+        text = drawn({"subscribers": many}, height=40, first=first, width=80)
+        assert ["abc"[first]] == [name for name in "abc" if f"{name} is broken" in text]
+        assert ("abc"[first:] in "".join(line[:1] for line in text.splitlines() if "healthy" in line)) is True
+    text = drawn({"subscribers": many}, height=None, width=80)
+    assert all(f"{name} is broken" in text for name in "abc")
 
 
 def test_while_there_is_no_answer_it_says_since_when() -> None:
