@@ -39,9 +39,8 @@ from gateway.derived import delivery_connections, event_topics, journal_folder, 
 from gateway.errors import Broken
 from gateway.exchange import Exchange, claim_positions, keep_times
 from gateway.fanout import subscriber_store
-from gateway.fanout.beginnings import Beginnings
 from gateway.fanout.fanout import FanOut, own_topics
-from gateway.fanout.subscriber_state import SubscriberStateStore
+from gateway.fanout.subscriber_state import Beginnings, SubscriberStateStore
 from gateway.ingest.accept import Acceptor
 from gateway.ingest.endpoints import endpoints
 from gateway.ingest.server import IngestServer

@@ -37,8 +37,7 @@ from gateway.config import subscriber_document
 from gateway.config.settings import Subscriber
 from gateway.config.subscriber_document import Tree
 from gateway.errors import ConfigError, SenderError
-from gateway.fanout.sealing import HOW_TO_MAKE, fingerprint
-from gateway.fanout.subscriber_records import Kept, SubscriberDocument, listed
+from gateway.fanout.subscriber_records import HOW_TO_MAKE, Kept, SubscriberDocument, fingerprint, listed
 from gateway.fanout.subscriber_store import MOST, SubscriberStore
 
 _SECRET_BYTES: Final = 32

@@ -19,7 +19,7 @@ from gateway.config.document import KeyPath, index_in
 from gateway.config.kafka_settings import Kafka
 from gateway.config.settings import FAMILIES, Ingest, Settings, Subscriber
 from gateway.config.values import suggestion
-from gateway.fanout import sealing, subscriber_rules
+from gateway.fanout import subscriber_records, subscriber_rules
 
 #: Cursors of the gateway's own; a subscriber's has its name.
 _OWN_NAMES = frozenset({"fanout", "retry", "replay"})
@@ -112,7 +112,7 @@ def _admin(admin: Admin, ingest: Ingest) -> Iterator[Problem]:
         yield ("admin", "port"), f"{admin.port} is ingest.port too; the two sides need one each"
     yield from _tokens(admin)
     for position, key in enumerate(admin.secrets_key):
-        if problem := sealing.problem(key.get_secret_value()):
+        if problem := subscriber_records.key_problem(key.get_secret_value()):
             yield ("admin", "secrets_key", position), problem
 
 

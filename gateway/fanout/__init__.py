@@ -31,11 +31,12 @@ The files, in the order an event meets them:
 ``retry``            pure: result → delivered, retry, give up or stop
 ``retry_records``    headers of records in retry topics and of dead letters
 ``watermark``        completions in any order → the offset that may be committed
-``state``            state that outlives the process: breaker, paused, stopped
+``topic_table``      follows internal topics, for what is kept of them in memory, and writes records by key
+``subscriber_state`` state that outlives the process: breaker, paused, stopped, where a subscriber begins
 ``attempts``         record of attempts for ``explain``; ``telling``: metrics and log lines
 ``dead_letters``     which are open; listing and closing them; ``open_dead_letters`` follows how many are
 ``replay``           delivering again; ``replay_board``: what every process knows of replays
-``scan``             reads a range of the log; ``follower`` reads internal topics as long as it runs
+``scan``             reads a range of the log
 ``stream``           subscribers that fetch: server-sent events
 ``subscriber_rules`` problems of an entry of ``config.yaml``, for check, start and reload
 ``planning``         an entry of ``config.yaml`` → a plan and a sink

@@ -19,7 +19,6 @@ from gateway.errors import ConfigError, GatewayError
 from gateway.fanout import attempts, planning, retry_topics, subscriber_state
 from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.attempts import AttemptLog
-from gateway.fanout.beginnings import Beginnings, Notes
 from gateway.fanout.cursor import SETTLE_S, Beginning
 from gateway.fanout.exchanges import RequestShape
 from gateway.fanout.flow_control import PersistentState
@@ -28,10 +27,11 @@ from gateway.fanout.reader import SubscriberReader, group_name
 from gateway.fanout.replay_board import ReplayBoard
 from gateway.fanout.retry_leftovers import Leftovers
 from gateway.fanout.retry_topics import RetryTopics
-from gateway.fanout.subscriber_state import SubscriberStateStore
+from gateway.fanout.subscriber_state import Beginnings, SubscriberStateStore
 from gateway.fanout.subscriber_status import SubscriberStatus, status_of
 from gateway.fanout.telling import OnAttempt, Telling, forget
 from gateway.log import EventLog
+from gateway.log.journal import Journal
 from gateway.log.shared_reader import SharedReader
 from gateway.telemetry.metrics import METRICS, Metrics
 from gateway.telemetry.tracing import Spans
@@ -80,7 +80,7 @@ class FanOut:
         subscribers: Sequence[Subscriber],
         *,
         keeps_times: bool = False,
-        notes: Notes | None = None,
+        notes: Journal | None = None,
         instance: str = "0",
         load_wait_s: float = 0.2,
         clock: Clock | None = None,

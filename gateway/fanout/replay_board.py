@@ -31,9 +31,9 @@ import structlog
 
 from gateway.clock import Clock, sleep
 from gateway.errors import GatewayError, Transient, is_logged
-from gateway.fanout.follower import TopicFollower
 from gateway.fanout.job import Job
 from gateway.fanout.retry_records import replay_name
+from gateway.fanout.topic_table import TopicFollower
 from gateway.log import Batch, BrowsedLog, Entry, Record
 from gateway.telemetry import redaction
 
@@ -285,7 +285,7 @@ class ReplayBoard:
             one.state, one.error = "interrupted", "its process ended before everything was stored"
             one.ended_at = one.heard_at
 
-    def _take(self, batch: Batch) -> None:
+    async def _take(self, batch: Batch) -> None:
         for record in batch:
             self._read(record)
         while len(self._replays) > MAX_KEPT:
