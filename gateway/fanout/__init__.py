@@ -16,8 +16,7 @@ The files, in the order an event meets them:
 ``cursor``           shared reading → filter → schedule, and completions → watermark → commit
 ``partition_queue``  outstanding events of one partition, and the window that limits them
 ``retry_topics``     topics of parked and replayed events, for all subscribers: ``retry_feed`` hands their events
-                     on, ``retry_moves`` (pure) decides what is appended again, ``retry_ahead`` finds who waits behind
-``retry_leftovers``  events that are left in retry topics which the configuration no longer has
+                     on, ``retry_moves`` appends again what no position is to wait for
 ``filters``          CloudEvents filter dialects, compiled once, over ``paths``; ``parsed``: an event parsed once
 ``schedule``         pure: which event may be attempted now; one in flight for a key, in order
 ``dispatch``         hands out jobs that the schedule allows; has the timers

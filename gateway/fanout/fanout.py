@@ -25,7 +25,6 @@ from gateway.fanout.flow_control import PersistentState
 from gateway.fanout.job import Job
 from gateway.fanout.reader import SubscriberReader, group_name
 from gateway.fanout.replay_board import ReplayBoard
-from gateway.fanout.retry_leftovers import Leftovers
 from gateway.fanout.retry_topics import RetryTopics
 from gateway.fanout.subscriber_state import Beginnings, SubscriberStateStore
 from gateway.fanout.subscriber_status import SubscriberStatus, status_of
@@ -112,12 +111,14 @@ class FanOut:
         if self._beginnings is not None:
             self._beginnings.apply(subscribers)
         self._retry_topics = RetryTopics(
-            log, self._reading, find=self._find, is_known=self._is_known, clock=self._clock, metrics=metrics
+            log,
+            self._reading,
+            find=self._find,
+            known=self._known,
+            is_shared=keeps_times,
+            clock=self._clock,
+            metrics=metrics,
         )
-        self._leftovers = Leftovers(
-            log, self._retry_topics, known=lambda: self._wanted, is_shared=keeps_times, clock=self._clock
-        )
-        self._looking: asyncio.Task[None] | None = None
         self._attempts = AttemptLog(log, clock=self._clock, metrics=metrics)
         self._exchange = asyncio.Lock()
         self._watcher: asyncio.Task[None] | None = None
@@ -146,9 +147,6 @@ class FanOut:
         self._is_stopped = True
         if self._is_shared:
             deadline_s = min(deadline_s, SETTLE_S)
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.gather(self._looking, return_exceptions=True)
         await _at_most(deadline_s + _CLOSE_S, self._stop_readers(deadline_s))
         if self._watcher is not None:
             self._watcher.cancel()
@@ -249,7 +247,6 @@ class FanOut:
             self._retry_topics.apply(self._tiers())
             self._retry_topics.start()
             self._reading.start()
-            self._looking = asyncio.create_task(self._leftovers.run(), name="fanout:retry-leftovers")
             self.is_started.set()
 
     def _on_change(self, name: str) -> None:
@@ -268,8 +265,8 @@ class FanOut:
     def _find(self, name: str) -> SubscriberReader | None:
         return self._running[name][1] if name in self._running else None
 
-    def _is_known(self, name: str) -> bool:
-        return name in self._wanted and self._wanted[name].kind != "stream"
+    def _known(self) -> set[str]:
+        return {name for name, one in self._wanted.items() if one.kind != "stream"}
 
     def _tiers(self) -> set[float]:
         return _tiers(self._wanted.values())
@@ -286,7 +283,7 @@ class FanOut:
             telling=Telling(name, metrics=self._metrics, on_attempt=self._on_attempt(subscriber)),
             on_state=lambda: self._board.put(name, reader.flow.persistent_state),
             beginning=self._beginning(name),
-            is_withdrawn=self._is_withdrawn,
+            is_withdrawn=self._replays.is_withdrawn if self._replays is not None else lambda _: False,
         )
         reader.restore(self._board.get(name))
         reader.start()
@@ -296,9 +293,6 @@ class FanOut:
         if self._beginnings is None:
             return None
         return Beginning(lambda: self._board.begins(name), lambda found: self._board.opened(name, found))
-
-    def _is_withdrawn(self, job: Job) -> bool:
-        return self._replays is not None and self._replays.is_withdrawn(job)
 
     def _on_attempt(self, subscriber: Subscriber) -> OnAttempt:
         """Return the function that notes attempts for ``explain``, counts them for replays, and exports spans."""

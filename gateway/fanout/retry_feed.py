@@ -6,7 +6,7 @@ withdrawn from there, appended again, and only then passed.
 
 A retry topic is in the order of appending, and each event in it waits at least as long as the topic's name says: so
 while the window is full of events that wait, those behind it are mostly not due either, and reading rests. When it
-stays full, the feed looks ahead (:mod:`.retry_ahead`) for an event that is due, of a subscriber that has none in the
+stays full, the feed looks ahead for an event that is due, of a subscriber that has none in the
 window; only then room is made by appending again.
 """
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 import structlog
@@ -24,9 +24,7 @@ from gateway.errors import GatewayError
 from gateway.fanout import retry_records
 from gateway.fanout.job import Job, JobState, ParkedJob, Position, Recipient, Standing
 from gateway.fanout.partition_queue import PartitionQueue, Window
-from gateway.fanout.retry_ahead import Ahead
-from gateway.fanout.retry_moves import Move, Progress, Share, blocking, choose
-from gateway.fanout.retry_store import Appender
+from gateway.fanout.retry_moves import Move, Mover, Progress, Share, blocking, choose
 from gateway.log import TOMBSTONE, Batch, EventLog, Record, Start
 from gateway.telemetry import redaction
 from gateway.telemetry.metrics import Metrics
@@ -57,7 +55,6 @@ class TopicFeed:
         again: returns the retry topic for a wait, in seconds.
         window: bounds of what is in memory.
         on_change: called when it has room again.
-        on_partitions: called when partitions have come or gone.
     """
 
     name = GROUP
@@ -72,7 +69,6 @@ class TopicFeed:
         again: Callable[[float], str],
         window: Window,
         on_change: Callable[[], None],
-        on_partitions: Callable[[TopicFeed], None],
         clock: Clock,
         metrics: Metrics,
     ) -> None:
@@ -84,18 +80,15 @@ class TopicFeed:
         self._again = again
         self._window = window
         self._on_change = on_change
-        self._on_partitions = on_partitions
         self._said_full = False
         self._clock = clock
-        self._moved = metrics.counter("gateway_retry_moved")
-        self._appender = Appender(log, topic, again, clock, metrics)
+        self._not_ours = metrics.counter("gateway_retry_moved").labels("not_ours")
+        self._mover = Mover(log, topic, again, clock, metrics)
         self._positions: dict[str, PartitionQueue] = {}
-        self._leaving: set[str] = set()
         self._progress: dict[str, Progress] = {}
         self._held: Counter[str] = Counter()
         self._events = 0
         self._bytes = 0
-        self._ahead = Ahead(log, topic, clock)
         self._has_work = asyncio.Event()
         self._enough = max(1, min(_ENOUGH, window.max_events // 4))
 
@@ -126,12 +119,6 @@ class TopicFeed:
         self._let_go([self._positions.pop(name) for name in positions if name in self._positions])
         for name, offset in positions.items():
             self._positions[name] = PartitionQueue(name, offset)
-        self._on_partitions(self)
-
-    @property
-    def partitions(self) -> Set[str]:
-        """Names of those that it has."""
-        return self._positions.keys()
 
     @property
     def held(self) -> int:
@@ -140,47 +127,28 @@ class TopicFeed:
 
     def take(self, batch: Batch) -> None:
         """Accept records, and offer each to its subscriber. Gaps are passed as records are."""
-        passed: dict[str, PartitionQueue] = {}
         for record in batch:
-            if record.partition in self._leaving:
+            position = self._positions.get(record.partition)
+            if position is None or record.offset < position.next:
                 continue
-            position = self._position(record.partition)
-            if record.offset < position.next:
-                continue
-            position.next = record.offset + 1
             found = retry_records.read(record)
-            if record.flaw or not found.subscriber:
-                if record.flaw != TOMBSTONE:
-                    _log.warning("retry.not_ours", partition=record.partition, offset=record.offset)
-                    self._moved.labels("not_ours").inc()
-                position.mark.pass_over(record.offset)
-                passed[position.name] = position
+            if found.subscriber and not record.flaw:
+                self._hold(record, position, found)
                 continue
-            self._hold(record, position, found)
+            if record.flaw != TOMBSTONE:
+                _log.warning("retry.not_ours", partition=record.partition, offset=record.offset)
+                self._not_ours.inc()
+            position.pass_to(record.offset + 1)
         for name, end in batch.ends.items():
-            if name in self._leaving:
-                continue
-            position = self._position(name)
-            if end > position.next:
-                position.next = end
-                position.mark.pass_over(end - 1)
-                passed[name] = position
-        for position in passed.values():
-            self._commit(position)
+            if (position := self._positions.get(name)) is not None:
+                position.pass_to(end)
+                self._commit(position)
         if self._events:
             self._has_work.set()
 
     async def revoked(self, partitions: Collection[str]) -> None:
         """Release partitions: drop jobs that have not started, and cancel attempts after two seconds."""
         leaving = [self._positions.pop(name) for name in partitions if name in self._positions]
-        self._leaving.update(partitions)
-        self._on_partitions(self)
-        try:
-            await self._settle(leaving)
-        finally:
-            self._leaving.difference_update(partitions)
-
-    async def _settle(self, leaving: Sequence[PartitionQueue]) -> None:
         until = self._clock.monotonic() + _SETTLE_S
         try:
             self._drop(leaving)
@@ -264,7 +232,7 @@ class TopicFeed:
         """
         for job in [job for job in self._jobs() if job.target is None and not job.is_moving]:
             self._assign(job)
-        await self._ahead.look(self._nexts(), lambda name: bool(self._held[name]), is_full=not self.is_hungry())
+        await self._mover.look(self._nexts(), lambda name: bool(self._held[name]), is_full=not self.is_hungry())
         moves = self._chosen()[:_PER_APPEND]
         if moves:
             await self._move(moves)
@@ -272,7 +240,7 @@ class TopicFeed:
 
     def _chosen(self) -> list[Move]:
         share = None
-        if not self.is_hungry() and self._ahead.is_waited_for(self._nexts()):
+        if not self.is_hungry() and self._mover.is_waited_for(self._nexts()):
             parts = 2 * max(1, len(self._held))
             share = Share(self._window.max_events // parts, self._window.max_bytes // parts)
         return choose(
@@ -287,14 +255,13 @@ class TopicFeed:
     async def _move(self, moves: Sequence[Move]) -> None:
         moves = [move for move in reversed(moves) if self._withdraw(move.job)][::-1]
         try:
-            await self._appender.append(moves)
+            await self._mover.append(moves)
         except BaseException:
             for move in moves:
                 if move.job.position.jobs.get(move.job.record.offset) is move.job:
                     self._assign(self._exchange(move.job))
             raise
         for move in moves:
-            self._moved.labels(move.reason).inc()
             self.done(move.job)
 
     def _withdraw(self, job: ParkedJob) -> bool:
@@ -308,12 +275,6 @@ class TopicFeed:
 
     # -- bookkeeping --------------------------------------------------------------------------------------------
 
-    def _position(self, name: str) -> PartitionQueue:
-        position = self._positions.get(name)
-        if position is None:
-            position = self._positions[name] = PartitionQueue(name)
-        return position
-
     def _nexts(self) -> dict[str, int]:
         return {name: position.next for name, position in self._positions.items()}
 
@@ -325,8 +286,7 @@ class TopicFeed:
         job = ParkedJob(record, self, position, subscriber=found.subscriber, moves=found.moves)
         job.trail, job.attempts, job.is_replay = found.trail, found.trail.attempts, found.is_replay
         job.due = self._clock.monotonic() + max(0.0, found.due - self._clock.now())
-        position.mark.track(record.offset)
-        position.jobs[record.offset] = job
+        position.track(job)
         self._events += 1
         self._bytes += job.size
         self._held[job.subscriber] += 1

@@ -171,7 +171,7 @@ class TopicTable(TopicFollower):
     """A topic of which the last record of each key counts; every process reads it, and any may write.
 
     Nothing is written before the topic was read to its end. A record of this process overrules those before it: from
-    :meth:`mark` until its own record is read back, :meth:`is_ours` says so.
+    :meth:`mark` until its own record is read back, :meth:`is_ours` returns True for its key.
 
     Args:
         log: has the topic.

@@ -56,7 +56,7 @@ class RetryMachine(RuleBasedStateMachine):
         self.topics = OwnRetryTopics(
             self.log,
             find=self.readers.get,
-            is_known=lambda name: name in self.known,
+            known=lambda: self.known,
             clock=self.clock,
             max_events=MAX_EVENTS,
             max_bytes=2**20,
