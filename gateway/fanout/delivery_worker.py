@@ -73,7 +73,7 @@ class DeliveryWorker:
         is_certain: returns whether this process certainly still has the partitions.
         rng: jitter.
         telling: writes metrics, log lines and the record of attempts.
-        is_withdrawn: whether the copy of a replay is of a cancelled one.
+        is_withdrawn: whether an event is the copy of a cancelled replay.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class DeliveryWorker:
                 self._abandon(job)
             elif job.entry is not None:
                 await self._put_away(job, job.entry)
-            elif job.is_replay and self._is_withdrawn(job):
+            elif self._is_withdrawn(job):
                 self._telling.withdrawn(job)
                 self._finish(job)
             elif job.record.flaw:

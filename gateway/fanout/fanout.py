@@ -19,10 +19,11 @@ from gateway.errors import ConfigError, GatewayError
 from gateway.fanout import attempts, planning, retry_topics, subscriber_state
 from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.attempts import AttemptLog
-from gateway.fanout.cursor import SETTLE_S, Beginning
+from gateway.fanout.cursor import Beginning
 from gateway.fanout.exchanges import RequestShape
 from gateway.fanout.flow_control import PersistentState
 from gateway.fanout.job import Job
+from gateway.fanout.partition_queue import SETTLE_S
 from gateway.fanout.reader import SubscriberReader, group_name
 from gateway.fanout.replay_board import ReplayBoard
 from gateway.fanout.retry_topics import RetryTopics
@@ -283,7 +284,7 @@ class FanOut:
             telling=Telling(name, metrics=self._metrics, on_attempt=self._on_attempt(subscriber)),
             on_state=lambda: self._board.put(name, reader.flow.persistent_state),
             beginning=self._beginning(name),
-            is_withdrawn=self._replays.is_withdrawn if self._replays is not None else lambda _: False,
+            is_withdrawn=self._is_withdrawn,
         )
         reader.restore(self._board.get(name))
         reader.start()
@@ -293,6 +294,9 @@ class FanOut:
         if self._beginnings is None:
             return None
         return Beginning(lambda: self._board.begins(name), lambda found: self._board.opened(name, found))
+
+    def _is_withdrawn(self, job: Job) -> bool:
+        return self._replays is not None and self._replays.is_withdrawn(job)
 
     def _on_attempt(self, subscriber: Subscriber) -> OnAttempt:
         """Return the function that notes attempts for ``explain``, counts them for replays, and exports spans."""

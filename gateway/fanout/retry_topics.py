@@ -43,7 +43,7 @@ from gateway.telemetry.metrics import METRICS, Metrics
 #: Of all topics together. Ten times more is a memory of its own, ten times less appends again what would soon be due.
 _ALL_EVENTS: Final = 16_000
 _ALL_BYTES: Final = 32 * 1024 * 1024
-#: Records of a partition behind the first one that is not done, which cost a number each. One attempt may take ten
+#: Records of a topic behind the first ones that are not done, which cost a number each. One attempt may take ten
 #: minutes, and no subscriber waits for it; ten times more is memory, ten times less holds the others up.
 _MAX_SPAN: Final = 50_000
 #: Between two looks for events that are left, where other processes append too, with a configuration that may be
@@ -125,7 +125,7 @@ class RetryTopics:
     @property
     def held(self) -> int:
         """Events in memory."""
-        return sum(one.held for one in self._feeds.values())
+        return sum(one.outstanding for one in self._feeds.values())
 
     @property
     def feeds(self) -> list[TopicFeed]:
@@ -153,7 +153,7 @@ class RetryTopics:
         await asyncio.gather(*tasks, return_exceptions=True)
         for feed in self.feeds:
             await self._reading.remove(feed)
-            feed.drop()
+            feed.close()
 
     def came(self, name: str) -> None:
         """Note that a subscriber was started."""

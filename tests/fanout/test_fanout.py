@@ -12,8 +12,8 @@ from prometheus_client import CollectorRegistry
 
 from gateway.config.settings import Subscriber
 from gateway.errors import ConfigError
-from gateway.fanout.cursor import SETTLE_S
 from gateway.fanout.fanout import FanOut, UnknownSubscriber
+from gateway.fanout.partition_queue import SETTLE_S
 from gateway.fanout.planning import problems, why_skipped
 from gateway.telemetry.metrics import Metrics
 from tests.fanout.events import entries, entry, in_order, repeats
