@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Final
 
-from gateway.fanout.subscriber_status import SubscriberStatus
+from gateway.fanout.reader import SubscriberStatus
 from gateway.telemetry.counts import counts
 from gateway.telemetry.metrics import METRICS, Metrics
 from gateway.telemetry.reports import Report, families

@@ -19,8 +19,7 @@ from gateway.admin.recent_attempts import RecentAttempts
 from gateway.admin.subscriber_states import STATES, Facts, SubscriberState, subscriber_state
 from gateway.errors import GatewayError
 from gateway.fanout import attempts
-from gateway.fanout.reader import group_name
-from gateway.fanout.subscriber_status import SubscriberStatus
+from gateway.fanout.reader import SubscriberStatus, group_name
 from gateway.log import Record
 from gateway.log.journal import EVENTS, Journal
 from gateway.publisher import TopicState

@@ -25,7 +25,7 @@ from typing import Final, Literal, get_args
 
 from gateway.admin.lags import Lag
 from gateway.fanout.flow_control import PersistentState, Status
-from gateway.fanout.subscriber_status import SubscriberStatus
+from gateway.fanout.reader import SubscriberStatus
 
 State = Literal["healthy", "degraded", "down", "paused", "stopped"]
 STATES: Final[tuple[State, ...]] = get_args(State)

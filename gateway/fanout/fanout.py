@@ -24,11 +24,10 @@ from gateway.fanout.exchanges import RequestShape
 from gateway.fanout.flow_control import PersistentState
 from gateway.fanout.job import Job
 from gateway.fanout.partition_queue import SETTLE_S
-from gateway.fanout.reader import SubscriberReader, group_name
+from gateway.fanout.reader import SubscriberReader, SubscriberStatus, group_name
 from gateway.fanout.replay_board import ReplayBoard
 from gateway.fanout.retry_topics import RetryTopics
 from gateway.fanout.subscriber_state import Beginnings, SubscriberStateStore
-from gateway.fanout.subscriber_status import SubscriberStatus, status_of
 from gateway.fanout.telling import OnAttempt, Telling, forget
 from gateway.log import EventLog
 from gateway.log.journal import Journal
@@ -223,7 +222,7 @@ class FanOut:
 
     def statuses(self) -> list[SubscriberStatus]:
         """Return the status of every running subscriber in this process."""
-        return [status_of(name, reader) for name, reader in self._present()]
+        return [reader.status for _, reader in self._present()]
 
     async def lags(self) -> dict[str, int | None]:
         """Return the records that are not committed yet, in the partitions of this process; None: not known yet.
