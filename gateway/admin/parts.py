@@ -82,11 +82,6 @@ class Parts:
         return self.settings.kafka is None
 
     @property
-    def silence_s(self) -> float:
-        """How long the log may say nothing in the middle of a scan."""
-        return 0.5 if self.is_embedded else 10.0
-
-    @property
     def kafka(self) -> KafkaLog | None:
         """The log, where it is Kafka's."""
         return self.log if isinstance(self.log, KafkaLog) else None

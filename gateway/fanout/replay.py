@@ -20,7 +20,7 @@ from gateway.clock import Clock
 from gateway.config.settings import Subscriber
 from gateway.fanout import attempts, dead_letters, planning, retry_records
 from gateway.fanout.dead_letters import DeadLetterIndex, Wanted
-from gateway.fanout.scan import QUIET_S, scan
+from gateway.fanout.scan import scan
 from gateway.log import BrowsedLog, Entry, Record
 
 #: Copies that share one append.
@@ -111,7 +111,6 @@ async def replay(
     clock: Clock,
     rate_per_s: float | None = None,
     is_dry_run: bool = False,
-    silence_s: float = QUIET_S,
     name: str = "",
     progress: Progress | None = None,
     on_stored: Stored = lambda _, __: None,
@@ -131,10 +130,8 @@ async def replay(
     found = Replayed()
     started = clock.now()
     until = started if selection.until is None else min(started, selection.until)
-    source = _Source(log, subscriber, replace(selection, until=until), clock, silence_s)
-    index = await dead_letters.read_index(
-        log, subscriber.name, clock=clock, keeps_closed=selection.state != "open", silence_s=silence_s
-    )
+    source = _Source(log, subscriber, replace(selection, until=until), clock)
+    index = await dead_letters.read_index(log, subscriber.name, keeps_closed=selection.state != "open")
     batch: list[Entry] = []
     positions: dict[str, int] = dict(selection.after)
 
@@ -167,7 +164,6 @@ class _Source:
     subscriber: Subscriber
     selection: Selection
     clock: Clock
-    silence_s: float
 
     async def selected(self, index: DeadLetterIndex, found: Replayed) -> AsyncIterator[tuple[Record, str]]:
         """Yield the events with their types; count in ``found`` what was read."""
@@ -199,17 +195,8 @@ class _Source:
         assert until is not None
         name, topics = self.subscriber.name, self.subscriber.topics
         if not self.selection.is_from_dlq:
-            return scan(self.log, f"scan.replay.{name}", topics, since=since, until=until, silence_s=self.silence_s)
-        return dead_letters.records(
-            self.log,
-            name,
-            clock=self.clock,
-            since=since,
-            until=until,
-            wanted=self.selection.state,
-            silence_s=self.silence_s,
-            index=index,
-        )
+            return scan(self.log, f"scan.replay.{name}", topics, since=since, until=until)
+        return dead_letters.records(self.log, name, since=since, until=until, wanted=self.selection.state, index=index)
 
     async def _delivered(self) -> frozenset[int]:
         """Return hashes of the ids of what was delivered, 60 bytes each.
@@ -220,7 +207,7 @@ class _Source:
         if not (is_any or replays):
             return frozenset()
         since = max(0.0, self.selection.since - _CLOCKS_S)
-        found = attempts.read_all(self.log, since=since, clock=self.clock, silence_s=self.silence_s)
+        found = attempts.read_all(self.log, since=since, clock=self.clock)
         return frozenset(
             [
                 hash(one.event_id)
