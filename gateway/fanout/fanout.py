@@ -258,7 +258,6 @@ class FanOut:
             if name not in self._running and subscriber.kind != "stream":
                 try:
                     self._running[name] = (subscriber, self._start(subscriber))
-                    self._retry_topics.came(name)
                 except ConfigError as exc:  # a certificate file that went away since it was checked
                     _log.error("subscriber.not_started", subscriber=name, problems=exc.problems)
 

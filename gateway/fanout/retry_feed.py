@@ -136,11 +136,6 @@ class TopicFeed(WindowedConsumer):
         for job in [job for job in self._jobs() if job.target is target]:
             self._assign(self._exchange(job))
 
-    def came(self, name: str) -> None:
-        """Note that a subscriber was started."""
-        for job in [job for job in self._jobs() if job.target is None and job.subscriber == name]:
-            self._assign(job)
-
     # -- life ---------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -162,7 +157,9 @@ class TopicFeed(WindowedConsumer):
     # -- appending again ----------------------------------------------------------------------------------------
 
     async def tend(self) -> bool:
-        """Append again what is not waited for; return whether there was any. See :mod:`.retry_moves`.
+        """Offer what has no subscriber to one that was started, and append again what :mod:`.retry_moves` chooses.
+
+        Return whether anything was appended.
 
         Raises:
             GatewayError: the log does not take it now.

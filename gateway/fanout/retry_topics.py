@@ -155,11 +155,6 @@ class RetryTopics:
             await self._reading.remove(feed)
             feed.close()
 
-    def came(self, name: str) -> None:
-        """Note that a subscriber was started."""
-        for feed in self.feeds:
-            feed.came(name)
-
     def left(self, target: Recipient) -> None:
         """Note that a subscriber was stopped."""
         for feed in self.feeds:

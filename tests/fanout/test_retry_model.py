@@ -79,7 +79,6 @@ class RetryMachine(RuleBasedStateMachine):
         )
         self.readers[name] = make(self.log, sink, numbers, clock=self.clock, seed=self.number)
         self.readers[name].start()
-        self.topics.came(name)
 
     @rule(
         name=st.sampled_from(NAMES),
