@@ -14,7 +14,7 @@ The files, in the order an event meets them:
 
 ===================  =================================================================================
 ``cursor``           shared reading → filter → schedule, and completions → watermark → commit
-``partition_queue``  outstanding events of one partition, and the window that limits them
+``partition_queue``  outstanding events by partition, the window that limits them, and how they are settled
 ``retry_topics``     topics of parked and replayed events, for all subscribers: ``retry_feed`` hands their events
                      on, ``retry_moves`` appends again what no position is to wait for
 ``filters``          CloudEvents filter dialects, compiled once, over ``paths``; ``parsed``: an event parsed once

@@ -190,7 +190,7 @@ class ReplayBoard:
 
     def is_withdrawn(self, job: Job) -> bool:
         """Return whether the copy of a replay is of one that was cancelled. Never blocks."""
-        return replay_name(job.record) in self._cancelled
+        return bool(self._cancelled) and replay_name(job.record) in self._cancelled
 
     def note(self, job: Job, outcome: str) -> None:
         """Count what became of the copy of a replay. Never blocks."""
