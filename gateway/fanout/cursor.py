@@ -96,14 +96,15 @@ class SubscriberCursor(WindowedConsumer):
         """See :class:`gateway.log.cursor.Consumer`."""
         if self._events <= self._low and self._left() >= self._step:
             return True
-        self._said_sated = True
+        self._said_sated = self._has_refused = True
         return False
 
     def is_willing(self) -> bool:
         """See :class:`gateway.log.cursor.Consumer`."""
-        is_willing = self._is_willing()
-        self._said_unwilling = self._said_unwilling or not is_willing
-        return is_willing
+        if self._is_willing():
+            return True
+        self._said_unwilling = self._has_refused = True
+        return False
 
     async def begin(self) -> Start | Begins:
         """See :class:`gateway.log.cursor.Consumer`."""
@@ -150,10 +151,6 @@ class SubscriberCursor(WindowedConsumer):
         self._cut_attempts(frozenset(jobs))
 
     def _freed(self) -> None:
-        if self._said_full or self._said_sated or self._said_unwilling:
-            self._say_change()
-
-    def _say_change(self) -> None:
         if self._left() < self._step:
             return
         is_sated, is_empty = self._events > self._low, not self._events
@@ -161,4 +158,5 @@ class SubscriberCursor(WindowedConsumer):
             self._said_full = False
             self._said_sated = self._said_sated and is_sated
             self._said_unwilling = self._said_unwilling and not is_empty
+            self._has_refused = self._said_sated or self._said_unwilling
             self._on_change()

@@ -117,6 +117,7 @@ class WindowedConsumer:
         self._span = 0  # of all partitions
         self._step = max(1, min(_STEP, window.max_events // 4))
         self._said_full = False
+        self._has_refused = False  # records, in any way
         self._landed = asyncio.Event()
         self._is_closed = False
 
@@ -129,7 +130,7 @@ class WindowedConsumer:
         """See :class:`gateway.log.cursor.Consumer`."""
         left = self._left()
         if left < self._step and self._events:
-            self._said_full = True
+            self._said_full = self._has_refused = True
             return 0
         return left
 
@@ -186,9 +187,9 @@ class WindowedConsumer:
         raise NotImplementedError
 
     def _freed(self) -> None:
-        """Note that an event was forgotten."""
-        if self._said_full and self._left() >= self._step:
-            self._said_full = False
+        """Note that an event was forgotten while records are refused."""
+        if self._left() >= self._step:
+            self._said_full = self._has_refused = False
             self._on_change()
 
     def _left(self) -> int:
@@ -207,7 +208,8 @@ class WindowedConsumer:
             return
         self._events -= 1
         self._bytes -= job.size
-        self._freed()
+        if self._has_refused:
+            self._freed()
         if not job.position.is_ours or job.position.name not in self._queues:
             self._landed.set()
 
