@@ -158,7 +158,7 @@ class WindowedConsumer:
     def done(self, job: Job) -> None:
         """Mark an event as completed; its outcome is durable where it has to be."""
         queue = job.position
-        if queue.is_ours and queue.jobs.get(job.record.offset) is job:
+        if queue.is_ours:
             before = queue.mark.span
             if queue.mark.done(job.record.offset):
                 self._span -= before - queue.mark.span

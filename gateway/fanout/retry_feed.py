@@ -113,7 +113,9 @@ class TopicFeed(WindowedConsumer):
     def done(self, job: Job) -> None:
         """See :class:`gateway.fanout.job.Source`."""
         assert isinstance(job, ParkedJob)
-        if self._is_held(job) and not job.is_moving:
+        if not self._is_held(job):
+            return
+        if not job.is_moving:
             progress, partition = self._progress[job.subscriber], job.position.name
             progress.at = self._clock.monotonic()
             progress.offsets[partition] = max(job.record.offset, progress.offsets.get(partition, 0))
