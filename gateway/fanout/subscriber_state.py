@@ -195,7 +195,7 @@ class SubscriberStateStore:
             await self._table.flush()
         except GatewayError as exc:
             # At the end always: there is no later try.
-            _log.warning("state.not_written", error=str(exc))
+            _log.warning("internal_topic.not_written", topic=TOPIC, error=str(exc))
 
     async def _on_read(self) -> None:
         if not self._is_loaded and self._table.has_read.is_set():
