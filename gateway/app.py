@@ -38,8 +38,7 @@ from gateway.config.settings import Settings
 from gateway.errors import Broken
 from gateway.exchange import Exchange, check_connections, claim_positions, keep_times
 from gateway.fanout import attempts, subscriber_store
-from gateway.fanout.beginnings import Beginnings
-from gateway.fanout.subscriber_state import SubscriberStateStore
+from gateway.fanout.subscriber_state import Beginnings, SubscriberStateStore
 from gateway.fanout.subscriptions import FanOut, own_topics
 from gateway.ingest.accept import Acceptor
 from gateway.ingest.endpoints import endpoints

@@ -21,10 +21,9 @@ from gateway.config.settings import Settings, Subscriber
 from gateway.config.watch import watch
 from gateway.errors import ConfigError, NotNow, Transient
 from gateway.fanout import subscription
-from gateway.fanout.beginnings import Beginnings
 from gateway.fanout.reader import group_name
-from gateway.fanout.sealing import Sealer
-from gateway.fanout.subscriber_state import REFRESH_S
+from gateway.fanout.subscriber_records import Sealer
+from gateway.fanout.subscriber_state import REFRESH_S, Beginnings
 from gateway.fanout.subscriber_store import SubscriberStore
 from gateway.log import EventLog
 from gateway.log.journal import EVENTS, Journal

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 _MOST_FILES: Final = 69
 _MOST_FILES_WITH_KAFKA: Final = 90
 #: Steps that no way can do without: a trace in which one is missing shows something else.
-_PASSED: Final = {"FastConnection.data_received", "Callback.decode", "WebhookClient.post", "SubscriberCursor.done"}
+_PASSED: Final = {"FastConnection.data_received", "Callback.decode", "WebhookClient.post", "WindowedConsumer.done"}
 
 
 async def _check(folder: Path, most: int, passed: set[str], **config: Any) -> None:

@@ -153,7 +153,7 @@ class Audit:
         kept: list[tuple[float, str, int, dict[str, Any]]] = []
         log = self._parts.needed_log()
         async with self._parts.scanning(TOPIC):
-            records = scan(log, TOPIC, [TOPIC], since=since, until=time.time() + 60.0, silence_s=self._parts.silence_s)
+            records = scan(log, TOPIC, [TOPIC], since=since, until=time.time() + 60.0)
             async for record in records:
                 if (one := _read(record.value)) and subject in ("", record.key):
                     heapq.heappush(kept, (one["at"], record.partition, record.offset, one))

@@ -62,29 +62,14 @@ class DeadLetters:
         return json_response({"letters": found[:limit], "counts": counts, "state": state})
 
     async def _index(self, name: str, since: float, state: Wanted) -> DeadLetterIndex:
-        return await dead_letters.read_index(
-            self._parts.needed_log(),
-            name,
-            clock=self._clock,
-            since=since,
-            keeps_closed=state != "open",
-            silence_s=self._parts.silence_s,
-        )
+        return await dead_letters.read_index(self._parts.needed_log(), name, since=since, keeps_closed=state != "open")
 
     async def _lines(
         self, name: str, index: DeadLetterIndex, since: float, state: Wanted, reasons: frozenset[str], limit: int
     ) -> Iterable[dict[str, Any]]:
         """Return the newest dead letters, without their events, because events can be large."""
         kept: deque[dict[str, Any]] = deque(maxlen=limit)
-        records = dead_letters.records(
-            self._parts.needed_log(),
-            name,
-            clock=self._clock,
-            since=since,
-            wanted=state,
-            silence_s=self._parts.silence_s,
-            index=index,
-        )
+        records = dead_letters.records(self._parts.needed_log(), name, since=since, wanted=state, index=index)
         async with aclosing(records):
             async for record in records:
                 letter = read_dead_letter(record, index.closing_of(record.id))
@@ -96,14 +81,7 @@ class DeadLetters:
         name = self._parts.subscriber(request.match_info["subscriber"]).name
         event_id = request.match_info["id"].lower()
         async with self._parts.scanning(f"dlq.{name}"):
-            found = await dead_letters.find(
-                self._parts.needed_log(),
-                name,
-                clock=self._clock,
-                wanted="all",
-                ids=[event_id],
-                silence_s=self._parts.silence_s,
-            )
+            found = await dead_letters.find(self._parts.needed_log(), name, wanted="all", ids=[event_id])
         if found:
             return json_response({**_line(name, found[-1]), "event": parsed(found[-1].value)})
         raise NotFound(f"{name} has no dead letter {event_id}; it may have expired")
@@ -126,7 +104,6 @@ class DeadLetters:
                 reasons=reasons,
                 since=given.number("since") or 0.0,
                 until=given.number("until"),
-                silence_s=self._parts.silence_s,
             )
         return json_response({"subscriber": name, "resolved": closed})
 

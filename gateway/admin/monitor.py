@@ -19,8 +19,7 @@ from gateway.admin.subscriber_states import PATIENCE_S, STATES, Facts, Lags, Sub
 from gateway.errors import GatewayError
 from gateway.fanout import attempts
 from gateway.fanout.attempts import Attempt
-from gateway.fanout.reader import group_name
-from gateway.fanout.subscriber_status import SubscriberStatus
+from gateway.fanout.reader import SubscriberStatus, group_name
 from gateway.log import Record
 from gateway.log.journal import EVENTS, Journal
 from gateway.publisher import TopicState

@@ -17,9 +17,9 @@ from gateway.config.sections import Alert
 from gateway.config.settings import Settings, Subscriber
 from gateway.errors import NotNow, SenderError
 from gateway.fanout.open_dead_letters import OpenDeadLetters
+from gateway.fanout.reader import SubscriberStatus
 from gateway.fanout.replay_board import ReplayBoard
 from gateway.fanout.subscriber_state import SubscriberStateStore
-from gateway.fanout.subscriber_status import SubscriberStatus
 from gateway.fanout.subscriber_store import SubscriberStore
 from gateway.fanout.subscriptions import FanOut, UnknownSubscriber
 from gateway.ingest.endpoints import Endpoints
@@ -160,11 +160,6 @@ class Parts:
     def is_embedded(self) -> bool:
         """Whether the journal is the log: no Kafka."""
         return self.settings.kafka is None
-
-    @property
-    def silence_s(self) -> float:
-        """How long the log may say nothing in the middle of a scan."""
-        return 0.5 if self.is_embedded else 10.0
 
     @property
     def kafka(self) -> KafkaLog | None:

@@ -252,8 +252,6 @@ class Rejections:
         log = self._parts.needed_log()
         end = time.time() + 1.0 if until is None else until
         async with self._parts.scanning("scan.rejected"):
-            async for record in scan(
-                log, "scan.rejected", [TOPIC], since=since, until=end, silence_s=self._parts.silence_s
-            ):
+            async for record in scan(log, "scan.rejected", [TOPIC], since=since, until=end):
                 if not callback or callback_of(parsed(record.value)) == callback:
                     yield record

@@ -200,7 +200,6 @@ class Replays:
             clock=self._clock,
             rate_per_s=rate,
             is_dry_run=is_dry_run,
-            silence_s=self._parts.silence_s,
             name="" if job is None else job.name,
             progress=None if job is None else partial(self._board.progress, job),
             on_stored=(lambda _, __: None) if job is None else job.advance,

@@ -87,9 +87,7 @@ class Storyteller:
             log = self._parts.needed_log()
             since = record.appended_at - _CLOCKS_S
             async with self._parts.scanning("explain"), asyncio.timeout(_SCAN_S):
-                found = await kept.attempts_of(
-                    log, record.id, clock=self._clock, since=since, silence_s=self._parts.silence_s
-                )
+                found = await kept.attempts_of(log, record.id, clock=self._clock, since=since)
             return found, ""
         except TimeoutError:
             return [], "the record of attempts took too long to read"
@@ -167,11 +165,9 @@ class Storyteller:
                 found = await dead_letters.find(
                     self._parts.needed_log(),
                     one.name,
-                    clock=self._clock,
                     since=record.appended_at - _CLOCKS_S,
                     wanted="all",
                     ids=[record.id],
-                    silence_s=self._parts.silence_s,
                 )
         except (TimeoutError, GatewayError):
             return None

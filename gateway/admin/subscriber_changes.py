@@ -40,9 +40,8 @@ from gateway.config import subscriber_document
 from gateway.config.settings import Subscriber
 from gateway.config.subscriber_document import Tree
 from gateway.errors import ConfigError, NotNow, SenderError
-from gateway.fanout.sealing import HOW_TO_MAKE, fingerprint
 from gateway.fanout.sse import EventStream
-from gateway.fanout.subscriber_records import Kept, SubscriberDocument, listed
+from gateway.fanout.subscriber_records import HOW_TO_MAKE, Kept, SubscriberDocument, fingerprint, listed
 from gateway.fanout.subscriber_store import MOST, SubscriberStore
 from gateway.fanout.subscriptions import FanOut
 

@@ -36,7 +36,7 @@ import structlog
 
 from gateway.errors import GatewayError
 from gateway.fanout.flow_control import PersistentState, Status
-from gateway.fanout.subscriber_status import SubscriberStatus
+from gateway.fanout.reader import SubscriberStatus
 from gateway.telemetry import redaction
 
 #: Answers of the admin port come within 2 s.

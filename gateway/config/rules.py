@@ -21,7 +21,7 @@ from gateway.config.document import KeyPath, index_in
 from gateway.config.sections import ADMIN, Admin, Alert, Kafka
 from gateway.config.settings import FAMILIES, CallbackPath, Ingest, Settings, Signature, Subscriber
 from gateway.config.values import suggestion
-from gateway.fanout import sealing, subscriber_rules
+from gateway.fanout import subscriber_records, subscriber_rules
 
 Problem = tuple[KeyPath, str]
 
@@ -272,7 +272,7 @@ def _admin(admin: Admin, ingest: Ingest) -> Iterator[Problem]:
         yield ("admin", "port"), f"{admin.port} is ingest.port too; the two sides need one each"
     yield from _tokens(admin)
     for position, key in enumerate(admin.secrets_key):
-        if problem := sealing.problem(key.get_secret_value()):
+        if problem := subscriber_records.key_problem(key.get_secret_value()):
             yield ("admin", "secrets_key", position), problem
 
 

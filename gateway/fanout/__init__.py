@@ -14,10 +14,9 @@ The files, in the order an event meets them:
 
 ===================  =================================================================================
 ``cursor``           shared reading → filter → schedule, and completions → position → commit
-``partition_queue``  outstanding events of one partition, and the window that limits them
+``partition_queue``  outstanding events by partition, the window that limits them, and how they are settled
 ``retry_topics``     topics of parked and replayed events, for all subscribers: ``retry_feed`` hands their events
-                     on, ``retry_moves`` (pure) decides what is appended again, ``retry_ahead`` finds who waits behind
-``retry_leftovers``  events that are left in retry topics which the configuration no longer has
+                     on, ``retry_moves`` appends again what no position is to wait for
 ``filters``          CloudEvents filter dialects, compiled once, over ``paths``
 ``scheduler``        which event may be attempted next: one in flight for a key, in order, at a rate; has the timer
 ``worker``           tasks that attempt, decide, act; an event is delivered, parked or a dead letter
@@ -29,10 +28,11 @@ The files, in the order an event meets them:
 ``retry_records``    headers of records in retry topics and of dead letters
 ``attempt_log``      metrics and log lines of attempts; ``attempts``: the record of them for ``explain``, with what
                      ``exchanges`` keeps of requests and answers
-``subscriber_state`` state that outlives the process: breaker, paused, stopped
+``topic_table``      follows internal topics, for what is kept of them in memory, and writes records by key
+``subscriber_state`` state that outlives the process: breaker, paused, stopped, where a subscriber begins
 ``dead_letters``     which are open; listing and closing them; ``open_dead_letters`` follows how many are
 ``replay``           delivering again; ``replay_board``: what every process knows of replays
-``scan``             reads a range of the log; ``follower`` reads internal topics as long as it runs
+``scan``             reads a range of the log
 ``sse``              subscribers that fetch: server-sent events
 ``subscription``     an entry of ``config.yaml`` → a subscription and a sink; ``subscriber_rules``: its problems
 ===================  =================================================================================

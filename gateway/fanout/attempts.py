@@ -30,7 +30,7 @@ from gateway.errors import GatewayError
 from gateway.fanout import exchanges
 from gateway.fanout.attempt import sentence_of
 from gateway.fanout.exchanges import RequestShape
-from gateway.fanout.scan import QUIET_S, scan
+from gateway.fanout.scan import scan
 from gateway.log import BrowsedLog, Entry, EventLog, Record
 from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS, Metrics
@@ -172,26 +172,21 @@ def event_ids(record: Record) -> set[str]:
         return set()
 
 
-async def read_all(
-    log: BrowsedLog, *, since: float, clock: Clock, silence_s: float = QUIET_S
-) -> AsyncIterator[Attempt]:
+async def read_all(log: BrowsedLog, *, since: float, clock: Clock) -> AsyncIterator[Attempt]:
     """Yield every stored attempt on all events.
 
     Args:
         log: has the topic.
         since: Unix seconds at which reading begins.
         clock: the present time.
-        silence_s: see :func:`gateway.fanout.scan.scan`.
     """
-    records = scan(log, "scan.attempts", [TOPIC], since=since, until=clock.now() + 1.0, silence_s=silence_s)
+    records = scan(log, "scan.attempts", [TOPIC], since=since, until=clock.now() + 1.0)
     async for record in records:
         for attempt in read(record):
             yield attempt
 
 
-async def attempts_of(
-    log: BrowsedLog, event_id: str, *, clock: Clock, since: float = 0.0, silence_s: float = QUIET_S
-) -> list[Attempt]:
+async def attempts_of(log: BrowsedLog, event_id: str, *, clock: Clock, since: float = 0.0) -> list[Attempt]:
     """Return every stored attempt of one event, in the order of time.
 
     Args:
@@ -199,13 +194,10 @@ async def attempts_of(
         event_id: id of the event.
         clock: the present time.
         since: Unix seconds at which reading begins: the event's time.
-        silence_s: see :func:`gateway.fanout.scan.scan`.
     """
     found = [
         attempt
-        async for record in scan(
-            log, "scan.explain", [TOPIC], since=since, until=clock.now() + 1.0, silence_s=silence_s
-        )
+        async for record in scan(log, "scan.explain", [TOPIC], since=since, until=clock.now() + 1.0)
         for attempt in of_event(record, event_id)
     ]
     return sorted(found, key=lambda attempt: attempt.at)

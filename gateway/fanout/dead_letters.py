@@ -24,7 +24,7 @@ from gateway.errors import NotNow
 from gateway.event import parse
 from gateway.fanout import retry_records
 from gateway.fanout.retry_records import Closing, Step
-from gateway.fanout.scan import QUIET_S, scan
+from gateway.fanout.scan import scan
 from gateway.log import BrowsedLog, Entry, Record
 
 State = Literal["open", "delivered", "resolved"]
@@ -183,29 +183,21 @@ class DeadLetterIndex:
 
 
 async def read_index(
-    log: BrowsedLog,
-    subscriber: str,
-    *,
-    clock: Clock,
-    since: float = 0.0,
-    keeps_closed: bool = False,
-    silence_s: float = QUIET_S,
+    log: BrowsedLog, subscriber: str, *, since: float = 0.0, keeps_closed: bool = False
 ) -> DeadLetterIndex:
     """Return which dead letters of a subscriber count, among those given up from a time on.
 
     Args:
         log: has the topic.
         subscriber: whose.
-        clock: the present time.
         since: Unix seconds.
         keeps_closed: see :class:`DeadLetterIndex`.
-        silence_s: see :func:`gateway.fanout.scan.scan`.
 
     Raises:
         Transient: the log cannot be read now.
     """
     index = DeadLetterIndex(keeps_closed=keeps_closed)
-    async for record in _records(log, subscriber, since, clock.now() + 1.0, silence_s):
+    async for record in _records(log, subscriber, since):
         index.apply(record)
     return index
 
@@ -214,11 +206,9 @@ async def records(
     log: BrowsedLog,
     subscriber: str,
     *,
-    clock: Clock,
     since: float = 0.0,
-    until: float | None = None,
+    until: float = math.inf,
     wanted: Wanted = "open",
-    silence_s: float = QUIET_S,
     index: DeadLetterIndex | None = None,
 ) -> AsyncGenerator[Record, None]:
     """Yield the records of dead letters in a state, oldest first of each partition.
@@ -226,22 +216,17 @@ async def records(
     Args:
         log: has the topic.
         subscriber: whose.
-        clock: the present time.
         since: given up from this time on, Unix seconds.
-        until: given up before this time; None: now.
+        until: given up before this time.
         wanted: the state.
-        silence_s: see :func:`gateway.fanout.scan.scan`.
         index: what :func:`read_index` returned; None: it is read first.
 
     Raises:
         Transient: the log cannot be read now.
     """
     if index is None:
-        index = await read_index(
-            log, subscriber, clock=clock, since=since, keeps_closed=wanted != "open", silence_s=silence_s
-        )
-    end = clock.now() + 1.0 if until is None else until
-    async for record in _records(log, subscriber, since, end, silence_s):
+        index = await read_index(log, subscriber, since=since, keeps_closed=wanted != "open")
+    async for record in _records(log, subscriber, since, until):
         if index.is_wanted(record, wanted):
             yield record
 
@@ -250,20 +235,16 @@ async def find(
     log: BrowsedLog,
     subscriber: str,
     *,
-    clock: Clock,
     since: float = 0.0,
     wanted: Wanted = "open",
     reasons: Collection[str] = (),
     ids: Collection[str] = (),
     limit: int = 1000,
-    silence_s: float = QUIET_S,
 ) -> list[DeadLetter]:
     """Return dead letters with their contents, oldest first, at most ``limit``; arguments as :func:`records`."""
-    index = await read_index(
-        log, subscriber, clock=clock, since=since, keeps_closed=wanted != "open", silence_s=silence_s
-    )
+    index = await read_index(log, subscriber, since=since, keeps_closed=wanted != "open")
     found: list[DeadLetter] = []
-    chosen = records(log, subscriber, clock=clock, since=since, wanted=wanted, silence_s=silence_s, index=index)
+    chosen = records(log, subscriber, since=since, wanted=wanted, index=index)
     async with aclosing(chosen):
         async for record in chosen:
             if (not ids or record.id in ids) and (not reasons or _reason(record) in reasons):
@@ -284,7 +265,6 @@ async def resolve(
     reasons: Collection[str] = (),
     since: float = 0.0,
     until: float | None = None,
-    silence_s: float = QUIET_S,
 ) -> int:
     """Close open dead letters with a note; return how many. What is closed already is left as it is.
 
@@ -297,8 +277,7 @@ async def resolve(
         ids: of events; empty: any.
         reasons: why they were given up; empty: any.
         since: given up from this time on, Unix seconds.
-        until: given up before this time; None: now.
-        silence_s: see :func:`gateway.fanout.scan.scan`.
+        until: given up before this time; None: any.
 
     Raises:
         Transient: the log cannot be read now; what was closed before that stays closed.
@@ -306,7 +285,7 @@ async def resolve(
     how = Closing("resolved", clock.now(), by=by, note=note)
     closed = 0
     batch: list[Entry] = []
-    async for record in records(log, subscriber, clock=clock, since=since, until=until, silence_s=silence_s):
+    async for record in records(log, subscriber, since=since, until=math.inf if until is None else until):
         if (ids and record.id not in ids) or (reasons and _reason(record) not in reasons):
             continue
         batch.append(retry_records.closing(record, subscriber, how))
@@ -362,6 +341,6 @@ def _reason(record: Record) -> str:
     return retry_records.header(record, "gateway-reason")
 
 
-def _records(log: BrowsedLog, subscriber: str, since: float, until: float, silence_s: float) -> AsyncIterator[Record]:
+def _records(log: BrowsedLog, subscriber: str, since: float, until: float = math.inf) -> AsyncIterator[Record]:
     topic = retry_records.dlq_topic(subscriber)
-    return scan(log, f"scan.{topic}", [topic], since=since, until=until, silence_s=silence_s)
+    return scan(log, f"scan.{topic}", [topic], since=since, until=until)

@@ -104,7 +104,19 @@ class Job:
         due: monotonic seconds before which it is not attempted.
     """
 
-    __slots__ = ("attempts", "due", "entry", "is_replay", "position", "probes", "record", "source", "state", "trail")
+    __slots__ = (
+        "attempts",
+        "due",
+        "entry",
+        "is_replay",
+        "position",
+        "probes",
+        "record",
+        "size",
+        "source",
+        "state",
+        "trail",
+    )
 
     def __init__(
         self,
@@ -117,6 +129,8 @@ class Job:
         is_replay: bool = False,
     ) -> None:
         self.record = record
+        #: Bytes in memory, about.
+        self.size = len(record.value)
         self.source = source
         self.position = position
         self.trail = trail
@@ -188,7 +202,7 @@ class ParkedJob(Job):
         moves: how often it was appended again without an attempt.
     """
 
-    __slots__ = ("is_moving", "moves", "size", "subscriber", "target")
+    __slots__ = ("is_moving", "moves", "subscriber", "target")
 
     source: SharedSource
 
@@ -198,8 +212,8 @@ class ParkedJob(Job):
         super().__init__(record, source, position)
         self.subscriber = subscriber
         self.moves = moves
-        #: Bytes in memory, about: of the value, and twice those of the headers, which are read into objects.
-        self.size = len(record.value) + 2 * sum(len(name) + len(value) for name, value in record.headers)
+        #: Twice, as headers are read into objects.
+        self.size += 2 * sum(len(name) + len(value) for name, value in record.headers)
         #: Who has it now; None: it waits for its subscriber.
         self.target: Recipient | None = None
         #: It is being appended again.

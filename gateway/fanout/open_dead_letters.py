@@ -12,8 +12,8 @@ from typing import Final
 
 from gateway.clock import Clock
 from gateway.fanout.dead_letters import DeadLetterIndex
-from gateway.fanout.follower import TopicFollower
 from gateway.fanout.retry_records import dlq_topic
+from gateway.fanout.topic_table import TopicFollower
 from gateway.log import Batch, BrowsedLog
 from gateway.telemetry.metrics import METRICS, Metrics
 
@@ -71,7 +71,7 @@ class OpenDeadLetters:
             return None
         return self._letters[topic].counts if topic in self._letters else {}
 
-    def _take(self, batch: Batch) -> None:
+    async def _take(self, batch: Batch) -> None:
         for gap in batch.gaps:
             if gap.reason in _STARTED_ANEW:
                 for letters in self._letters.values():

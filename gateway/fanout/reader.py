@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from random import Random
 from typing import Final
 
@@ -33,6 +34,28 @@ _STANDINGS: Final[Mapping[Status, Standing]] = {
 }
 
 _log = structlog.get_logger("gateway.fanout")
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriberStatus:
+    """The status of a subscriber, for the console and the command line.
+
+    Args:
+        outstanding: events in memory; ``in_flight`` of them are being attempted.
+        stopped: the reason if ``state`` is ``stopped``.
+        opened_at: Unix seconds since when it counts as down; None if it does not.
+        has_first_partition: this process reads the first partition of its first topic; of all processes, one does.
+        oldest_at: Unix seconds at which its oldest event in memory was stored, parked ones apart; None if none is.
+    """
+
+    name: str
+    state: Status
+    outstanding: int
+    in_flight: int
+    stopped: str
+    opened_at: float | None
+    oldest_at: float | None = None
+    has_first_partition: bool = False
 
 
 class SubscriberReader:
@@ -118,6 +141,21 @@ class SubscriberReader:
     def outstanding(self) -> int:
         """Number of events that were read from the log and are not done."""
         return self._cursor.outstanding + self._delivery.parked
+
+    @property
+    def status(self) -> SubscriberStatus:
+        """The status of the subscriber in this process."""
+        persistent = self.flow.persistent_state
+        return SubscriberStatus(
+            self.subscription.name,
+            self.flow.status,
+            self.outstanding,
+            self.in_flight,
+            persistent.stopped,
+            persistent.opened_at,
+            self._cursor.oldest_at,
+            self._cursor.has_first_partition,
+        )
 
     def restore(self, lasting: PersistentState) -> None:
         """Restore a stored state, or one that another process has changed."""

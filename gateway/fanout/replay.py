@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
 from gateway.clock import Clock
 from gateway.config.settings import Subscriber
 from gateway.fanout import attempts, dead_letters, retry_records, subscription
 from gateway.fanout.dead_letters import DeadLetterIndex, Wanted
-from gateway.fanout.scan import QUIET_S, scan
+from gateway.fanout.scan import scan
 from gateway.log import BrowsedLog, Entry, Record
 
 #: Copies that share one append.
@@ -61,19 +61,9 @@ class Selection:
 
     def document(self) -> dict[str, Any]:
         """Return it as JSON, for :meth:`parse`."""
-        return {
-            "since": self.since,
-            "until": self.until,
-            "ids": sorted(self.ids),
-            "types": sorted(self.types),
-            "is_from_dlq": self.is_from_dlq,
-            "reasons": sorted(self.reasons),
-            "state": self.state,
-            "is_filtered": self.is_filtered,
-            "is_failed_only": self.is_failed_only,
-            "after": dict(self.after),
-            "delivered_by": sorted(self.delivered_by),
-        }
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        sets = {name: sorted(value) for name, value in values.items() if isinstance(value, frozenset)}
+        return {**values, **sets, "after": dict(self.after)}
 
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> Selection:
@@ -121,7 +111,6 @@ async def replay(
     clock: Clock,
     rate_per_s: float | None = None,
     is_dry_run: bool = False,
-    silence_s: float = QUIET_S,
     name: str = "",
     progress: Progress | None = None,
     on_stored: Stored = lambda _, __: None,
@@ -141,13 +130,18 @@ async def replay(
     found = Replayed()
     started = clock.now()
     until = started if selection.until is None else min(started, selection.until)
-    selection = replace(selection, until=until)
-    index = await dead_letters.read_index(
-        log, subscriber.name, clock=clock, keeps_closed=selection.state != "open", silence_s=silence_s
-    )
+    source = _Source(log, subscriber, replace(selection, until=until), clock)
+    index = await dead_letters.read_index(log, subscriber.name, keeps_closed=selection.state != "open")
     batch: list[Entry] = []
     positions: dict[str, int] = dict(selection.after)
-    async for record, type_ in _selected(log, subscriber, selection, index, clock, found, silence_s):
+
+    async def store() -> None:
+        entries = batch if progress is None else [*batch, progress(found.events, positions)]
+        await dead_letters.append(log, entries, clock)
+        on_stored(found.events, dict(positions))
+        batch.clear()
+
+    async for record, type_ in source.selected(index, found):
         found.by_type[type_] += 1
         if is_dry_run:
             continue
@@ -156,97 +150,70 @@ async def replay(
         batch.append(retry_records.replay(record, due, subscriber.name, name=name, was_open=was_open))
         positions[record.partition] = record.offset + 1
         if len(batch) == _BATCH:
-            await _store(log, batch, clock, found.events, positions, progress)
-            on_stored(found.events, dict(positions))
-            batch = []
+            await store()
     if batch:
-        await _store(log, batch, clock, found.events, positions, progress)
-        on_stored(found.events, dict(positions))
+        await store()
     return found
 
 
-async def _selected(
-    log: BrowsedLog,
-    subscriber: Subscriber,
-    selection: Selection,
-    index: DeadLetterIndex,
-    clock: Clock,
-    found: Replayed,
-    silence_s: float,
-) -> AsyncIterator[tuple[Record, str]]:
-    wants = subscription.build(subscriber).wants if selection.is_filtered else None
-    delivered = await _delivered(log, subscriber.name, selection, clock, silence_s)
-    async for record in _read(log, subscriber, selection, index, clock, silence_s):
-        found.looked_at += 1
-        if record.flaw:
-            continue  # would come back as the dead letter that it is, or that its topic made of it already
-        if record.offset < selection.after.get(record.partition, 0):
-            continue
-        if selection.ids and record.id not in selection.ids:
-            continue
-        if selection.reasons and dict(record.headers).get("gateway-reason") not in selection.reasons:
-            continue
-        type_ = dead_letters.type_of(record)
-        if selection.types and type_ not in selection.types:
-            continue
-        if wants is not None and not wants(record):
-            continue
-        if hash(record.id) in delivered:
-            found.delivered_already += 1
-            continue
-        yield record, type_
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where the events of a replay are read, and which of them it takes; ``selection.until`` is set."""
 
+    log: BrowsedLog
+    subscriber: Subscriber
+    selection: Selection
+    clock: Clock
 
-def _read(
-    log: BrowsedLog,
-    subscriber: Subscriber,
-    selection: Selection,
-    index: DeadLetterIndex,
-    clock: Clock,
-    silence_s: float,
-) -> AsyncIterator[Record]:
-    since, until = selection.since, selection.until
-    assert until is not None
-    if selection.is_from_dlq:
-        return dead_letters.records(
-            log,
-            subscriber.name,
-            clock=clock,
-            since=since,
-            until=until,
-            wanted=selection.state,
-            silence_s=silence_s,
-            index=index,
+    async def selected(self, index: DeadLetterIndex, found: Replayed) -> AsyncIterator[tuple[Record, str]]:
+        """Yield the events with their types; count in ``found`` what was read."""
+        selection = self.selection
+        wants = subscription.build(self.subscriber).wants if selection.is_filtered else None
+        delivered = await self._delivered()
+        async for record in self._read(index):
+            found.looked_at += 1
+            if record.flaw:
+                continue  # would come back as the dead letter that it is, or that its topic made of it already
+            if record.offset < selection.after.get(record.partition, 0):
+                continue
+            if selection.ids and record.id not in selection.ids:
+                continue
+            if selection.reasons and retry_records.header(record, "gateway-reason") not in selection.reasons:
+                continue
+            type_ = dead_letters.type_of(record)
+            if selection.types and type_ not in selection.types:
+                continue
+            if wants is not None and not wants(record):
+                continue
+            if hash(record.id) in delivered:
+                found.delivered_already += 1
+                continue
+            yield record, type_
+
+    def _read(self, index: DeadLetterIndex) -> AsyncIterator[Record]:
+        since, until = self.selection.since, self.selection.until
+        assert until is not None
+        name, topics = self.subscriber.name, self.subscriber.topics
+        if not self.selection.is_from_dlq:
+            return scan(self.log, f"scan.replay.{name}", topics, since=since, until=until)
+        return dead_letters.records(self.log, name, since=since, until=until, wanted=self.selection.state, index=index)
+
+    async def _delivered(self) -> frozenset[int]:
+        """Return hashes of the ids of what was delivered, 60 bytes each.
+
+        Two ids of a million share one once in 10^7.
+        """
+        is_any, replays = self.selection.is_failed_only, self.selection.delivered_by
+        if not (is_any or replays):
+            return frozenset()
+        since = max(0.0, self.selection.since - _CLOCKS_S)
+        found = attempts.read_all(self.log, since=since, clock=self.clock)
+        return frozenset(
+            [
+                hash(one.event_id)
+                async for one in found
+                if one.subscriber == self.subscriber.name
+                and one.outcome == "delivered"
+                and (is_any or one.replay in replays)
+            ]
         )
-    group = f"scan.replay.{subscriber.name}"
-    return scan(log, group, subscriber.topics, since=since, until=until, silence_s=silence_s)
-
-
-async def _delivered(
-    log: BrowsedLog, subscriber: str, selection: Selection, clock: Clock, silence_s: float
-) -> frozenset[int]:
-    """Return hashes of the ids of what was delivered, 60 bytes each. Two ids of a million share one once in 10^7."""
-    if not (selection.is_failed_only or selection.delivered_by):
-        return frozenset()
-    since = max(0.0, selection.since - _CLOCKS_S)
-    found = attempts.read_all(log, since=since, clock=clock, silence_s=silence_s)
-    return frozenset(
-        [
-            hash(one.event_id)
-            async for one in found
-            if one.subscriber == subscriber
-            and one.outcome == "delivered"
-            and (selection.is_failed_only or one.replay in selection.delivered_by)
-        ]
-    )
-
-
-async def _store(
-    log: BrowsedLog,
-    batch: list[Entry],
-    clock: Clock,
-    stored: int,
-    positions: Mapping[str, int],
-    progress: Progress | None,
-) -> None:
-    await dead_letters.append(log, batch if progress is None else [*batch, progress(stored, positions)], clock)

@@ -23,6 +23,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Literal
 from uuid import uuid4
 
@@ -31,9 +32,9 @@ import structlog
 
 from gateway.clock import Clock, sleep
 from gateway.errors import GatewayError, Transient, is_logged
-from gateway.fanout.follower import TopicFollower
 from gateway.fanout.job import Job
 from gateway.fanout.retry_records import replay_name
+from gateway.fanout.topic_table import TopicFollower
 from gateway.log import Batch, BrowsedLog, Entry, Record
 from gateway.telemetry import redaction
 
@@ -52,7 +53,6 @@ _COUNT_S: Final = 1.0
 _STOP_S: Final = 2.0
 _WAIT_S: Final = 10.0
 _KNOWN_S: Final = 2.0
-_LOOK_S: Final = 0.05
 
 #: ``interrupted``: its process ended, or was not heard of, before everything was stored.
 ReplayState = Literal["running", "done", "failed", "cancelled", "interrupted"]
@@ -171,9 +171,7 @@ class ReplayBoard:
 
     async def known(self) -> None:
         """Wait until the replays are known, for a short time: then :meth:`replays` raises."""
-        until = self._clock.monotonic() + _KNOWN_S
-        while not self._follower.knows(TOPIC) and self._clock.monotonic() < until:
-            await sleep(self._clock, _LOOK_S)
+        await self._follower.until(lambda: self._follower.knows(TOPIC), _KNOWN_S)
 
     def replays(self) -> list[ReplayStatus]:
         """Return the replays that are remembered, newest first.
@@ -191,8 +189,8 @@ class ReplayBoard:
         return next((one for one in self.replays() if one.number == number), None)
 
     def is_withdrawn(self, job: Job) -> bool:
-        """Return whether an event is the copy of a replay that was cancelled. Never blocks."""
-        return bool(self._cancelled) and job.is_replay and replay_name(job.record) in self._cancelled
+        """Return whether the copy of a replay is of one that was cancelled. Never blocks."""
+        return bool(self._cancelled) and replay_name(job.record) in self._cancelled
 
     def note(self, job: Job, outcome: str) -> None:
         """Count what became of the copy of a replay. Never blocks."""
@@ -225,26 +223,23 @@ class ReplayBoard:
         await self.known()
         self._check()
         token = uuid4().hex
-        async with asyncio.timeout(_WAIT_S) as waiting:
-            try:
+        what = {
+            "token": token,
+            "subscriber": subscriber,
+            "selection": dict(selection),
+            "rate": rate_per_s,
+            "resumes": resumes,
+        }
+        try:
+            async with asyncio.timeout(_WAIT_S):
                 while True:
                     number = max(self._replays, default=0) + 1
-                    what = {
-                        "token": token,
-                        "subscriber": subscriber,
-                        "selection": dict(selection),
-                        "rate": rate_per_s,
-                        "resumes": resumes,
-                    }
                     await self._append(number, "begun", what)
-                    while number not in self._replays:
-                        await sleep(self._clock, _LOOK_S)
-                    if self._replays[number].token == token:
-                        return self._replays[number]
-            except asyncio.CancelledError:
-                if waiting.expired():
-                    raise NotAvailable("the record of replays cannot be read back now; ask again later") from None
-                raise
+                    await self._follower.until(partial(self._replays.__contains__, number), _WAIT_S)
+                    if (found := self._replays.get(number)) is not None and found.token == token:
+                        return found
+        except TimeoutError:
+            raise NotAvailable("the record of replays cannot be read back now; ask again later") from None
 
     def progress(self, replay: ReplayStatus, stored: int, positions: Mapping[str, int]) -> Entry:
         """Return the record of how far a replay has got, to be appended with the copies that it is about."""
@@ -285,7 +280,7 @@ class ReplayBoard:
             one.state, one.error = "interrupted", "its process ended before everything was stored"
             one.ended_at = one.heard_at
 
-    def _take(self, batch: Batch) -> None:
+    async def _take(self, batch: Batch) -> None:
         for record in batch:
             self._read(record)
         while len(self._replays) > MAX_KEPT:

@@ -6,15 +6,15 @@ withdrawn from there, appended again, and only then passed.
 
 A retry topic is in the order of appending, and each event in it waits at least as long as the topic's name says: so
 while the window is full of events that wait, those behind it are mostly not due either, and reading rests. When it
-stays full, the feed looks ahead (:mod:`.retry_ahead`) for an event that is due, of a subscriber that has none in the
-window; only then room is made by appending again.
+stays full, the feed looks ahead for an event that is due, of a subscriber that has none in the window; only then room
+is made by appending again.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 import structlog
@@ -22,32 +22,25 @@ import structlog
 from gateway.clock import Clock, sleep
 from gateway.errors import GatewayError
 from gateway.fanout import retry_records
-from gateway.fanout.job import Job, JobState, ParkedJob, Position, Recipient, Standing
-from gateway.fanout.partition_queue import PartitionQueue, Window
-from gateway.fanout.retry_ahead import Ahead
-from gateway.fanout.retry_moves import Move, Progress, Share, blocking, choose
-from gateway.fanout.retry_store import Appender
+from gateway.fanout.job import Job, JobState, ParkedJob, Recipient, Standing
+from gateway.fanout.partition_queue import PartitionQueue, Window, WindowedConsumer
+from gateway.fanout.retry_moves import Move, Mover, Progress, Share, blocking, choose
 from gateway.log import TOMBSTONE, Batch, EventLog, Record, Start
 from gateway.telemetry import redaction
 from gateway.telemetry.metrics import Metrics
 
 #: Name of the cursor of all these topics.
 GROUP: Final = "gateway.retry"
-#: Reading on as soon as there is room for one would cost a fetch for each event.
-_ENOUGH: Final = 500
 #: Between two looks at what is held, when nothing had to be appended again, and when something had: then ten thousand
 #: events a second, at most.
 _TEND_S: Final = 1.0
 _BETWEEN_APPENDS_S: Final = 0.05
 _PER_APPEND: Final = 500
-#: A revoked partition waits so long for attempts under way.
-_SETTLE_S: Final = 2.0
-_SETTLE_LOOK_S: Final = 0.05
 
 _log = structlog.get_logger("gateway.fanout")
 
 
-class TopicFeed:
+class TopicFeed(WindowedConsumer):
     """Hands the parked events of one topic to their subscribers; see the module.
 
     Args:
@@ -57,10 +50,7 @@ class TopicFeed:
         again: returns the retry topic for a wait, in seconds.
         window: bounds of what is in memory.
         on_change: called when it has room again.
-        on_partitions: called when partitions have come or gone.
     """
-
-    name = GROUP
 
     def __init__(
         self,
@@ -72,42 +62,21 @@ class TopicFeed:
         again: Callable[[float], str],
         window: Window,
         on_change: Callable[[], None],
-        on_partitions: Callable[[TopicFeed], None],
         clock: Clock,
         metrics: Metrics,
     ) -> None:
+        super().__init__(GROUP, [topic], log.cursors, clock=clock, window=window, on_change=on_change)
         self.topic = topic
-        self.topics = frozenset({topic})
-        self._log = log
         self._find = find
         self._is_known = is_known
         self._again = again
-        self._window = window
-        self._on_change = on_change
-        self._on_partitions = on_partitions
-        self._said_full = False
-        self._clock = clock
-        self._moved = metrics.counter("gateway_retry_moved")
-        self._appender = Appender(log, topic, again, clock, metrics)
-        self._positions: dict[str, PartitionQueue] = {}
-        self._leaving: set[str] = set()
+        self._not_ours = metrics.counter("gateway_retry_moved").labels("not_ours")
+        self._mover = Mover(log, topic, again, clock, metrics)
         self._progress: dict[str, Progress] = {}
         self._held: Counter[str] = Counter()
-        self._events = 0
-        self._bytes = 0
-        self._ahead = Ahead(log, topic, clock)
         self._has_work = asyncio.Event()
-        self._enough = max(1, min(_ENOUGH, window.max_events // 4))
 
     # -- as a cursor --------------------------------------------------------------------------------------------
-
-    def room(self) -> int:
-        """See :class:`gateway.log.cursor.Consumer`."""
-        left = self._left()
-        if left < self._enough and self._events:
-            self._said_full = True
-            return 0
-        return left
 
     def is_hungry(self) -> bool:
         """See :class:`gateway.log.cursor.Consumer`."""
@@ -121,97 +90,41 @@ class TopicFeed:
         """See :class:`gateway.log.cursor.Consumer`."""
         return "earliest"
 
-    def assigned(self, positions: Mapping[str, int]) -> None:
-        """See :class:`gateway.log.cursor.Consumer`."""
-        self._let_go([self._positions.pop(name) for name in positions if name in self._positions])
-        for name, offset in positions.items():
-            self._positions[name] = PartitionQueue(name, offset)
-        self._on_partitions(self)
-
-    @property
-    def partitions(self) -> Set[str]:
-        """Names of those that it has."""
-        return self._positions.keys()
-
-    @property
-    def held(self) -> int:
-        """Events in memory."""
-        return self._events
-
     def take(self, batch: Batch) -> None:
         """Accept records, and offer each to its subscriber. Gaps are passed as records are."""
-        passed: dict[str, PartitionQueue] = {}
         for record in batch:
-            if record.partition in self._leaving:
+            position = self._queues.get(record.partition)
+            if position is None or record.offset < position.next:
                 continue
-            position = self._position(record.partition)
-            if record.offset < position.next:
-                continue
-            position.next = record.offset + 1
             found = retry_records.read(record)
-            if record.flaw or not found.subscriber:
-                if record.flaw != TOMBSTONE:
-                    _log.warning("retry.not_ours", partition=record.partition, offset=record.offset)
-                    self._moved.labels("not_ours").inc()
-                position.mark.pass_over(record.offset)
-                passed[position.name] = position
+            if found.subscriber and not record.flaw:
+                self._accept(record, position, found)
                 continue
-            self._hold(record, position, found)
-        for name, end in batch.ends.items():
-            if name in self._leaving:
-                continue
-            position = self._position(name)
-            if end > position.next:
-                position.next = end
-                position.mark.pass_over(end - 1)
-                passed[name] = position
-        for position in passed.values():
-            self._commit(position)
+            if record.flaw != TOMBSTONE:
+                _log.warning("retry.not_ours", partition=record.partition, offset=record.offset)
+                self._not_ours.inc()
+            position.pass_to(record.offset + 1)
+        self._pass_to(batch.ends)
         if self._events:
             self._has_work.set()
-
-    async def revoked(self, partitions: Collection[str]) -> None:
-        """Release partitions: drop jobs that have not started, and cancel attempts after two seconds."""
-        leaving = [self._positions.pop(name) for name in partitions if name in self._positions]
-        self._leaving.update(partitions)
-        self._on_partitions(self)
-        try:
-            await self._settle(leaving)
-        finally:
-            self._leaving.difference_update(partitions)
-
-    async def _settle(self, leaving: Sequence[PartitionQueue]) -> None:
-        until = self._clock.monotonic() + _SETTLE_S
-        try:
-            self._drop(leaving)
-            while any(position.jobs for position in leaving) and self._clock.monotonic() < until:
-                await sleep(self._clock, _SETTLE_LOOK_S)
-                self._drop(leaving)  # what failed meanwhile waits for retry, and not here
-        finally:
-            self._let_go(leaving)  # not before: what ended in time is committed
-        for job in [job for position in leaving for job in position.jobs.values()]:
-            if isinstance(job, ParkedJob) and job.target is not None:
-                job.target.cut([job])
 
     # -- as a source of jobs ------------------------------------------------------------------------------------
 
     def done(self, job: Job) -> None:
         """See :class:`gateway.fanout.job.Source`."""
-        position = job.position
-        if not self._forget(job):
-            return
         assert isinstance(job, ParkedJob)
-        if not job.is_moving and (progress := self._progress.get(job.subscriber)) is not None:
+        if not self._is_held(job):
+            return
+        if not job.is_moving:
+            progress, partition = self._progress[job.subscriber], job.position.name
             progress.at = self._clock.monotonic()
-            offset = max(job.record.offset, progress.offsets.get(position.name, 0))
-            progress.offsets[position.name] = offset
-        if position.mark.done(job.record.offset) and position.is_ours:
-            self._commit(position)
+            progress.offsets[partition] = max(job.record.offset, progress.offsets.get(partition, 0))
+        super().done(job)
 
     def abandon(self, job: Job) -> None:
         """See :class:`gateway.fanout.job.Source`. What became of an attempt that was cut off is not known."""
-        if job.position.is_ours and job.position.jobs.get(job.record.offset) is job:
-            assert isinstance(job, ParkedJob)
+        assert isinstance(job, ParkedJob)
+        if self._is_held(job) and self._queues.get(job.position.name) is job.position:
             self._exchange(job)  # its subscriber was stopped, and the position is still held here
         else:
             self._forget(job)
@@ -224,11 +137,6 @@ class TopicFeed:
         """Note that a subscriber was stopped: its events wait for its successor, if there will be one."""
         for job in [job for job in self._jobs() if job.target is target]:
             self._assign(self._exchange(job))
-
-    def came(self, name: str) -> None:
-        """Note that a subscriber was started."""
-        for job in [job for job in self._jobs() if job.target is None and job.subscriber == name]:
-            self._assign(job)
 
     # -- life ---------------------------------------------------------------------------------------------------
 
@@ -248,23 +156,19 @@ class TopicFeed:
                 self._has_work.clear()
             await sleep(self._clock, _BETWEEN_APPENDS_S if has_moved else _TEND_S)
 
-    def drop(self) -> None:
-        """Forget everything: it is not committed, and comes again."""
-        leaving = list(self._positions.values())
-        self._positions.clear()
-        self._let_go(leaving)
-
     # -- appending again ----------------------------------------------------------------------------------------
 
     async def tend(self) -> bool:
-        """Append again what is not waited for; return whether there was any. See :mod:`.retry_moves`.
+        """Offer what has no subscriber to one that was started, and append again what :mod:`.retry_moves` chooses.
+
+        Return whether anything was appended.
 
         Raises:
             GatewayError: the log does not take it now.
         """
         for job in [job for job in self._jobs() if job.target is None and not job.is_moving]:
             self._assign(job)
-        await self._ahead.look(self._nexts(), lambda name: bool(self._held[name]), is_full=not self.is_hungry())
+        await self._mover.look(self._nexts(), lambda name: bool(self._held[name]), is_full=not self.is_hungry())
         moves = self._chosen()[:_PER_APPEND]
         if moves:
             await self._move(moves)
@@ -272,7 +176,7 @@ class TopicFeed:
 
     def _chosen(self) -> list[Move]:
         share = None
-        if not self.is_hungry() and self._ahead.is_waited_for(self._nexts()):
+        if not self.is_hungry() and self._mover.is_waited_for(self._nexts()):
             parts = 2 * max(1, len(self._held))
             share = Share(self._window.max_events // parts, self._window.max_bytes // parts)
         return choose(
@@ -281,20 +185,19 @@ class TopicFeed:
             standing=self._standing,
             progress=self._progress.get,
             share=share,
-            blocking=blocking(self._positions.values()),
+            blocking=blocking(self._queues.values()),
         )
 
     async def _move(self, moves: Sequence[Move]) -> None:
         moves = [move for move in reversed(moves) if self._withdraw(move.job)][::-1]
         try:
-            await self._appender.append(moves)
+            await self._mover.append(moves)
         except BaseException:
             for move in moves:
-                if move.job.position.jobs.get(move.job.record.offset) is move.job:
+                if self._is_held(move.job):
                     self._assign(self._exchange(move.job))
             raise
         for move in moves:
-            self._moved.labels(move.reason).inc()
             self.done(move.job)
 
     def _withdraw(self, job: ParkedJob) -> bool:
@@ -308,27 +211,18 @@ class TopicFeed:
 
     # -- bookkeeping --------------------------------------------------------------------------------------------
 
-    def _position(self, name: str) -> PartitionQueue:
-        position = self._positions.get(name)
-        if position is None:
-            position = self._positions[name] = PartitionQueue(name)
-        return position
-
     def _nexts(self) -> dict[str, int]:
-        return {name: position.next for name, position in self._positions.items()}
+        return {name: position.next for name, position in self._queues.items()}
 
     def _jobs(self) -> list[ParkedJob]:
-        positions = self._positions.values()
+        positions = self._queues.values()
         return [job for one in positions for job in one.jobs.values() if isinstance(job, ParkedJob)]
 
-    def _hold(self, record: Record, position: PartitionQueue, found: retry_records.Parked) -> None:
+    def _accept(self, record: Record, position: PartitionQueue, found: retry_records.Parked) -> None:
         job = ParkedJob(record, self, position, subscriber=found.subscriber, moves=found.moves)
         job.trail, job.attempts, job.is_replay = found.trail, found.trail.attempts, found.is_replay
         job.due = self._clock.monotonic() + max(0.0, found.due - self._clock.now())
-        position.mark.track(record.offset)
-        position.jobs[record.offset] = job
-        self._events += 1
-        self._bytes += job.size
+        self._hold(job, position)
         self._held[job.subscriber] += 1
         self._progress.setdefault(job.subscriber, Progress(self._clock.monotonic()))
         self._assign(job)
@@ -350,46 +244,26 @@ class TopicFeed:
         again = job.position.jobs[job.record.offset] = job.anew()
         return again
 
-    def _let_go(self, leaving: Sequence[PartitionQueue]) -> None:
-        for position in leaving:
-            position.is_ours = False
-        self._drop(leaving)
+    def _is_held(self, job: Job) -> bool:
+        return job.position.jobs.get(job.record.offset) is job
 
-    def _drop(self, leaving: Sequence[PartitionQueue]) -> None:
-        """Forget what has not begun; the last first, as the head of a key would let its next one go."""
-        for job in reversed([job for position in leaving for job in list(position.jobs.values())]):
-            assert isinstance(job, ParkedJob)
-            if job.state is not JobState.FLIGHT:
-                if job.target is not None and job.state is not JobState.GONE:
-                    job.target.withdraw(job)
-                self._forget(job)
-
-    def _forget(self, job: Job) -> bool:
-        """Remove an event from memory; return whether it was there."""
-        jobs = job.position.jobs
-        if jobs.get(job.record.offset) is not job:
-            return False
+    def _forget(self, job: Job) -> None:
+        if not self._is_held(job):
+            return
         assert isinstance(job, ParkedJob)
-        del jobs[job.record.offset]
-        self._events -= 1
-        self._bytes -= job.size
         self._held[job.subscriber] -= 1
         if not self._held[job.subscriber]:
             del self._held[job.subscriber]
             del self._progress[job.subscriber]
-        if self._said_full and self._left() >= self._enough:
-            self._said_full = False
-            self._on_change()
-        return True
+        super()._forget(job)
 
-    def _left(self) -> int:
-        if self._bytes >= self._window.max_bytes:
-            return 0
-        span = max((position.mark.span for position in self._positions.values()), default=0)
-        return min(self._window.max_events - self._events, self._window.max_span - span)
+    def _discard(self, job: Job) -> None:
+        assert isinstance(job, ParkedJob)
+        if job.target is not None and job.state is not JobState.GONE:
+            job.target.withdraw(job)
 
-    def _commit(self, position: Position) -> None:
-        offset = position.mark.committable
-        if offset is not None and offset != position.committed:
-            position.committed = offset
-            self._log.cursors.commit(GROUP, position.name, offset)
+    def _cut(self, jobs: Collection[Job]) -> None:
+        for job in jobs:
+            assert isinstance(job, ParkedJob)
+            if job.target is not None:
+                job.target.cut([job])

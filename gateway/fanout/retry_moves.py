@@ -1,4 +1,4 @@
-"""Which parked events are appended again, so that no position waits for them: pure.
+"""Which parked events are appended again, so that no position waits for them; and appending them.
 
 All subscribers share retry topics and ``replay``, and each topic has one position. It moves on although one subscriber
 accepts no events: these are appended again, at the end of a retry topic, with a later due time.
@@ -13,19 +13,30 @@ gone       the configuration does not have its subscriber. Another process may h
            dead letter only after :data:`GONE_MOVES` moves, seven minutes
 =========  ==========================================================================================================
 
+For ``full``, :class:`Mover` looks without a cursor for subscribers that wait behind a full window, and stores nothing.
+
 Each time the event is not attempted its wait doubles, so that a subscriber that is down for an hour costs eight copies
 of an event and not sixty, and an event waits at most as long again after its subscriber is back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Literal
 
+import structlog
+
+from gateway.clock import Clock
+from gateway.errors import Poison
+from gateway.fanout import retry_records
 from gateway.fanout.job import JobState, ParkedJob, Standing
 from gateway.fanout.partition_queue import PartitionQueue
+from gateway.fanout.scan import has_more
+from gateway.log import Entry, EventLog
+from gateway.telemetry import redaction
+from gateway.telemetry.metrics import Metrics
 
 #: An event that is due is attempted within this time, or its place in the topic is given up. Ten times more holds the
 #: position over a restart's patience, ten times less copies events of subscribers that are only slow.
@@ -38,6 +49,15 @@ _MAX_HELD_S: Final = 3600.0
 GONE_MOVES: Final = 3
 #: Done behind one that holds the position: what a crash repeats of a topic at most, about.
 _MAX_REPEATS: Final = 500
+
+#: How long the window is full before the first look for subscribers that wait behind it, and between two looks.
+_PATIENCE_S: Final = 2.0
+_FETCH_RECORDS: Final = 500
+_FETCH_WAIT_S: Final = 1.0
+#: Records read in one look. A subscriber whose events are further back is found when the window has moved.
+_MAX_RECORDS: Final = 100_000
+
+_log = structlog.get_logger("gateway.fanout")
 
 Reason = Literal["down", "late", "full", "held", "gone"]
 
@@ -162,3 +182,113 @@ def blocking(positions: Iterable[PartitionQueue]) -> set[ParkedJob]:
         if beyond > 0:
             found.update(job for job in islice(position.jobs.values(), beyond) if isinstance(job, ParkedJob))
     return found
+
+
+class Mover:
+    """Looks who waits behind the window of one topic, and appends its events again.
+
+    Args:
+        topic: where they are now.
+        again: returns the retry topic for a wait, in seconds.
+    """
+
+    def __init__(
+        self, log: EventLog, topic: str, again: Callable[[float], str], clock: Clock, metrics: Metrics
+    ) -> None:
+        self._log = log
+        self._topic = topic
+        self._again = again
+        self._clock = clock
+        self._lost = metrics.counter("gateway_deliveries")
+        self._moved = metrics.counter("gateway_retry_moved")
+        self._full_since: float | None = None
+        self._waiting_at: dict[str, int] = {}
+
+    def is_waited_for(self, nexts: Mapping[str, int]) -> bool:
+        """Return whether subscribers are known to wait behind these places, by partition."""
+        return any(nexts.get(name, offset + 1) <= offset for name, offset in self._waiting_at.items())
+
+    async def look(self, nexts: Mapping[str, int], is_held: Callable[[str], bool], *, is_full: bool) -> None:
+        """Look for subscribers that wait, if the window has been full for :data:`_PATIENCE_S`.
+
+        Args:
+            nexts: where the window ends, by partition.
+            is_held: whether a subscriber has events in the window.
+            is_full: whether the window is full now.
+
+        Raises:
+            Transient: the log cannot be read now.
+        """
+        now = self._clock.monotonic()
+        if not is_full or self.is_waited_for(nexts):
+            self._full_since = None
+        elif self._full_since is None:
+            self._full_since = now
+        elif now - self._full_since >= _PATIENCE_S:
+            self._full_since = now
+            self._waiting_at = await self._look_ahead(nexts, is_held)
+
+    async def _look_ahead(self, nexts: Mapping[str, int], is_held: Callable[[str], bool]) -> dict[str, int]:
+        """Return the last place of an event that is due and whose subscriber has none in the window, by partition."""
+        found: dict[str, int] = {}
+        now, looked_at = self._clock.now(), 0
+        reader = await self._log.browse(f"scan.{self._topic}", [self._topic], positions=nexts)
+        try:
+            ends = await reader.ends()
+            while looked_at < _MAX_RECORDS and await has_more(reader, ends):
+                records = await reader.fetch(max_records=_FETCH_RECORDS, wait_s=_FETCH_WAIT_S)
+                if not records:
+                    break
+                looked_at += len(records)
+                for record in records:
+                    parked = retry_records.read(record)
+                    if parked.due <= now and not is_held(parked.subscriber):
+                        found[record.partition] = record.offset
+        finally:
+            await reader.close()
+        return found
+
+    async def append(self, moves: Sequence[Move]) -> None:
+        """Store moves; an event that the log accepts in no form is counted as lost.
+
+        All are appended at once; if the log refuses that, each separately, in the first accepted form.
+
+        Raises:
+            GatewayError: the log does not accept them now; some may be stored.
+        """
+        entries = [self._entry(move) for move in moves]
+        try:
+            await self._log.append(entries)
+        except Poison:
+            for move, entry in zip(moves, entries, strict=True):
+                await self._append_one(move.job, entry)
+        for move in moves:
+            self._moved.labels(move.reason).inc()
+
+    async def _append_one(self, job: ParkedJob, entry: Entry) -> None:
+        error = ""
+        for form in (entry, *retry_records.last_forms(job.record, job.trail, job.subscriber)):
+            try:
+                await self._log.append([form])
+            except Poison as exc:
+                error = str(exc)
+            else:
+                return
+        self._lost.labels(job.subscriber, "lost").inc()
+        _log.error("delivery.lost", id=redaction.event_id(job.record.id), topic=self._topic, error=error)
+
+    def _entry(self, move: Move) -> Entry:
+        job, delay_s = move.job, move.due - self._clock.monotonic()
+        if move.is_dead:
+            _log.warning(
+                "delivery.dead_lettered",
+                id=redaction.event_id(job.record.id),
+                topic=job.record.topic,
+                subscriber=job.subscriber,
+                reason="no_subscriber",
+            )
+            topic = retry_records.dlq_topic(job.subscriber)
+            return retry_records.dead_letter(job.record, topic, job.trail, "no_subscriber")
+        topic, due = self._again(delay_s), self._clock.now() + delay_s
+        moves = 0 if move.reason in ("held", "full") else job.moves + 1
+        return retry_records.parked(job.record, topic, job.trail, due, job.subscriber, moves=moves)

@@ -17,8 +17,8 @@ from gateway.log import BrowsedLog, LogReader, Record
 _BATCH: Final = 500
 #: One fetch waits for so long; then it is seen whether the end is reached without a record.
 _LOOK_S: Final = 0.5
-#: On the journal nothing is ever waited for.
-QUIET_S: Final = 0.5
+#: A busy Kafka may say nothing for so long in the middle of what is there; the journal always has an answer.
+SILENCE_S: Final = 10.0
 
 
 async def scan(
@@ -28,7 +28,7 @@ async def scan(
     *,
     since: float = 0.0,
     until: float,
-    silence_s: float = QUIET_S,
+    silence_s: float = SILENCE_S,
 ) -> AsyncIterator[Record]:
     """Yield records appended from ``since`` and before ``until`` (Unix seconds), in the order of each partition.
 

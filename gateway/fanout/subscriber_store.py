@@ -23,7 +23,8 @@ that is not the first one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import math
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 from uuid import uuid4
@@ -33,19 +34,13 @@ import structlog
 
 from gateway.clock import Clock, sleep
 from gateway.config.settings import Subscriber
-from gateway.errors import ConfigError, GatewayError, NotNow, is_logged
-from gateway.fanout.scan import has_more
-from gateway.fanout.sealing import Sealer
-from gateway.fanout.subscriber_records import Kept, SubscriberDocument, decoded, encoded, listed
+from gateway.errors import ConfigError, GatewayError, NotNow
+from gateway.fanout.subscriber_records import Kept, Sealer, SubscriberDocument, decoded, encoded, listed
 from gateway.fanout.subscriber_state import REFRESH_S
-from gateway.log import BrowsedLog, Entry, LogReader, Record
-from gateway.telemetry import redaction
+from gateway.fanout.topic_table import TopicTable
+from gateway.log import BrowsedLog, Record
 
 TOPIC: Final = "fanout.subscribers"
-_FOLLOW_WAIT_S: Final = 5.0
-_BACKOFF_S: Final = 2.0
-#: What is kept has not been read for so long: it is not known what it is now, so nothing is changed.
-_UNHEARD_S: Final = 3 * _FOLLOW_WAIT_S
 #: Without an answer for so long, the subscribers of the file begin alone: what others may wait for is kept for minutes.
 _LOAD_S: Final = 15.0
 #: Each is read by every process at its start. With ten times more, the interface would need pages.
@@ -76,23 +71,26 @@ class SubscriberStore:
         rewrites: bool = True,
         refresh_s: float = REFRESH_S,
     ) -> None:
-        self._eventlog = log
         self._clock = clock
         self._sealer = sealer
         self._build = build
         self._on_change = on_change
         self._rewrites = rewrites
-        self._refresh_s = refresh_s
+        self._table = TopicTable(
+            log,
+            TOPIC,
+            clock=clock,
+            read=self._read,
+            value=self._again,
+            on_read=self._on_read,
+            refresh_s=lambda name: refresh_s if rewrites and self.get(name) is not None else math.inf,
+        )
         self._kept: dict[str, Kept] = {}
         self._built: dict[str, Subscriber] = {}
         self._values: dict[str, bytes] = {}
-        self._written_at: dict[str, float] = {}
-        self._dirty: set[str] = set()
-        self._reader: LogReader | None = None
-        self._ends: Mapping[str, int] | None = None  # of what was kept when we came
-        self._heard_at = float("-inf")
+        self._has_changed = False  # since it was applied
         self._applying = asyncio.Lock()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._unread: asyncio.Task[None] | None = None
         #: Set when it is known what is kept, and it was applied.
         self.is_loaded = asyncio.Event()
         #: Held by who reads, decides and writes, so that changes of one process follow one another.
@@ -127,20 +125,15 @@ class SubscriberStore:
 
     def start(self) -> None:
         """Begin to load and follow. Never blocks."""
-        self._tasks = [
-            asyncio.create_task(self._follow(), name="fanout:subscribers"),
-            asyncio.create_task(self._begin_without(), name="fanout:subscribers-unread"),
-        ]
+        self._table.start()
+        self._unread = asyncio.create_task(self._begin_without(), name="fanout:subscribers-unread")
 
     async def stop(self) -> None:
         """Stop. May come twice, or before the start."""
-        tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        reader, self._reader = self._reader, None
-        if reader is not None:
-            await reader.close()
+        if self._unread is not None:
+            self._unread.cancel()
+            await asyncio.gather(self._unread, return_exceptions=True)
+        await self._table.stop()
 
     def check_known(self) -> None:
         """See that what is kept is known, so that a change can be made from it.
@@ -148,7 +141,7 @@ class SubscriberStore:
         Raises:
             NotNow: the log cannot be read.
         """
-        if not self.is_loaded.is_set() or self._clock.now() - self._heard_at > _UNHEARD_S:
+        if not self.is_loaded.is_set() or not self._table.knows(TOPIC):
             raise NotNow("the stored subscribers cannot be read from the log now, so nothing was changed; try again")
 
     async def write(self, name: str, document: SubscriberDocument | None) -> Kept:
@@ -165,30 +158,14 @@ class SubscriberStore:
         kept = Kept((before.version if before is not None else 0) + 1, uuid4().hex, document)
         value = encoded(name, kept, self._sealer)
         try:
-            await self._eventlog.append([Entry(TOPIC, name, uuid4().hex, value)])
+            await self._table.append(name, value)
         except NotNow:
             raise
         except GatewayError as exc:
             raise NotNow(f"the log does not accept the change now: {exc}") from exc
-        self._written_at[name] = self._clock.now()
         if self._take(name, kept, value):
             await self._apply()
         return kept
-
-    async def _follow(self) -> None:
-        said = ""
-        while True:
-            try:
-                records = await self._next()
-                said = ""
-            except Exception as exc:  # the top of a task
-                if said != (fault := redaction.fault(exc)) and not is_logged(exc):
-                    said = fault
-                    _log.warning("subscribers.read_failed", error=said)
-                await sleep(self._clock, _BACKOFF_S)
-                continue
-            self._heard_at = self._clock.now()
-            await self._follow_on(records)
 
     async def _begin_without(self) -> None:
         await sleep(self._clock, _LOAD_S)
@@ -200,58 +177,35 @@ class SubscriberStore:
             )
             await self._apply()
 
-    async def _follow_on(self, records: Sequence[Record]) -> None:
-        changes = [self._read(record) for record in records]
-        is_first = not records and not self.is_loaded.is_set()
-        if is_first or (self.is_loaded.is_set() and (any(changes) | self._end_secrets())):
+    async def _on_read(self) -> None:
+        is_first = self._table.has_read.is_set() and not self.is_loaded.is_set()
+        if is_first or (self.is_loaded.is_set() and (self._end_secrets() or self._has_changed)):
             await self._apply()
+            self._has_changed = False
         if is_first:
             self.is_loaded.set()
-        if self.is_loaded.is_set() and self._rewrites:
-            await self._write_again()
 
-    async def _next(self) -> Sequence[Record]:
-        """Return what comes next; nothing, at once, when what was kept has been read."""
-        if self._reader is None:
-            self._reader = await self._eventlog.browse("subscribers", [TOPIC], start="earliest")
-        if self.is_loaded.is_set():
-            return await self._reader.fetch(max_records=500, wait_s=self._wait_s())
-        if self._ends is None:
-            self._ends = await self._reader.ends()
-        if not await has_more(self._reader, self._ends):
-            return ()
-        return await self._reader.fetch(max_records=500, wait_s=_FOLLOW_WAIT_S)
-
-    def _wait_s(self) -> float:
-        """Return how long to wait for records: until the next secret ends, at most."""
-        ends = [
-            until - self._clock.now()
-            for kept in self._kept.values()
-            if kept.document is not None
-            for until in kept.document.retiring.values()
-        ]
-        return max(0.05, min([_FOLLOW_WAIT_S, *(left for left in ends if left > 0)]))
-
-    def _read(self, record: Record) -> bool:
-        """Apply a record; return whether it changes anything."""
+    def _read(self, record: Record, _: bool) -> None:
+        name = record.key
         if not record.value:
-            self._values.pop(record.key, None)
-            self._built.pop(record.key, None)
-            return self._kept.pop(record.key, None) is not None
+            self._values.pop(name, None)
+            self._built.pop(name, None)
+            self._table.unmark(name)
+            self._has_changed |= self._kept.pop(name, None) is not None
+            return
         try:
-            kept, is_current = decoded(record.key, record.value, self._sealer)
+            kept, is_current = decoded(name, record.value, self._sealer)
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError):
             _log.warning("subscribers.not_understood", partition=record.partition, offset=record.offset)
-            return False
-        known = self._kept.get(record.key)
-        if known is not None and known.rank > kept.rank:
-            self._dirty.add(record.key)
-            return False
-        self._written_at[record.key] = record.appended_at
-        self._dirty.discard(record.key)
-        if not is_current:
-            self._dirty.add(record.key)
-        return self._take(record.key, kept, record.value)
+            return
+        known = self._kept.get(name)
+        counts = known is None or known.rank <= kept.rank
+        if counts:
+            self._has_changed |= self._take(name, kept, record.value)
+        if self._rewrites and not (counts and is_current):
+            self._table.mark(name)
+        else:
+            self._table.unmark(name)
 
     def _take(self, name: str, kept: Kept, value: bytes) -> bool:
         """Apply a record unless it is known already, or another one counts; return whether it was applied."""
@@ -295,25 +249,6 @@ class SubscriberStore:
     async def _apply(self) -> None:
         async with self._applying:
             await self._on_change()
-
-    async def _write_again(self) -> None:
-        """Write the records again that count and are not the last of their name, are old, or sealed with an old key."""
-        now = self._clock.now()
-        old = {
-            name for name, at in self._written_at.items() if now - at > self._refresh_s and self.get(name) is not None
-        }
-        names = sorted((self._dirty | old) & self._kept.keys())
-        if not names:
-            return
-        entries = [Entry(TOPIC, name, uuid4().hex, self._again(name)) for name in names]
-        try:
-            await self._eventlog.append(entries)
-        except GatewayError as exc:  # tried again with the next look
-            if not is_logged(exc):
-                _log.warning("subscribers.not_written", error=redaction.fault(exc), subscribers=names)
-            return
-        self._written_at |= dict.fromkeys(names, now)
-        self._dirty -= set(names)
 
     def _again(self, name: str) -> bytes:
         """Return the value of the record of a name, sealed with the first key and without secrets that have ended."""

@@ -19,17 +19,16 @@ from gateway.errors import ConfigError, GatewayError
 from gateway.fanout import attempts, retry_topics, subscriber_state, subscription
 from gateway.fanout.attempt_log import AttemptLog, forget
 from gateway.fanout.attempts import AttemptWriter
-from gateway.fanout.beginnings import Beginnings, Notes
-from gateway.fanout.cursor import SETTLE_S, Beginning
+from gateway.fanout.cursor import Beginning
 from gateway.fanout.exchanges import RequestShape
 from gateway.fanout.flow_control import PersistentState
-from gateway.fanout.reader import SubscriberReader, group_name
+from gateway.fanout.partition_queue import SETTLE_S
+from gateway.fanout.reader import SubscriberReader, SubscriberStatus, group_name
 from gateway.fanout.replay_board import ReplayBoard
-from gateway.fanout.retry_leftovers import Leftovers
 from gateway.fanout.retry_topics import RetryTopics
-from gateway.fanout.subscriber_state import SubscriberStateStore
-from gateway.fanout.subscriber_status import SubscriberStatus, status_of
+from gateway.fanout.subscriber_state import Beginnings, SubscriberStateStore
 from gateway.log import EventLog
+from gateway.log.journal import Journal
 from gateway.log.shared_reader import SharedReader
 from gateway.telemetry.metrics import METRICS, Metrics
 from gateway.telemetry.tracing import Spans
@@ -78,7 +77,7 @@ class FanOut:
         subscribers: Sequence[Subscriber],
         *,
         keeps_times: bool = False,
-        notes: Notes | None = None,
+        notes: Journal | None = None,
         instance: str = "0",
         load_wait_s: float = 0.2,
         clock: Clock | None = None,
@@ -110,12 +109,14 @@ class FanOut:
         if self._beginnings is not None:
             self._beginnings.apply(subscribers)
         self._retry_topics = RetryTopics(
-            log, self._reading, find=self._find, is_known=self._is_known, clock=self._clock, metrics=metrics
+            log,
+            self._reading,
+            find=self._find,
+            known=self._known,
+            is_shared=keeps_times,
+            clock=self._clock,
+            metrics=metrics,
         )
-        self._leftovers = Leftovers(
-            log, self._retry_topics, known=lambda: self._wanted, is_shared=keeps_times, clock=self._clock
-        )
-        self._looking: asyncio.Task[None] | None = None
         self._attempts = AttemptWriter(log, clock=self._clock, metrics=metrics)
         self._exchange = asyncio.Lock()
         self._watcher: asyncio.Task[None] | None = None
@@ -144,9 +145,6 @@ class FanOut:
         self._is_stopped = True
         if self._is_shared:
             deadline_s = min(deadline_s, SETTLE_S)
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.gather(self._looking, return_exceptions=True)
         await _at_most(deadline_s + _CLOSE_S, self._stop_readers(deadline_s))
         if self._watcher is not None:
             self._watcher.cancel()
@@ -222,7 +220,7 @@ class FanOut:
 
     def statuses(self) -> list[SubscriberStatus]:
         """Return the status of every running subscriber in this process."""
-        return [status_of(name, reader) for name, reader in self._present()]
+        return [reader.status for _, reader in self._present()]
 
     async def lags(self) -> dict[str, int | None]:
         """Return the records that are not committed yet, in the partitions of this process; None: not known yet.
@@ -247,7 +245,6 @@ class FanOut:
             self._retry_topics.apply(self._tiers())
             self._retry_topics.start()
             self._reading.start()
-            self._looking = asyncio.create_task(self._leftovers.run(), name="fanout:retry-leftovers")
             self.is_started.set()
 
     def _on_change(self, name: str) -> None:
@@ -259,15 +256,14 @@ class FanOut:
             if name not in self._running and subscriber.kind != "stream":
                 try:
                     self._running[name] = (subscriber, self._start(subscriber))
-                    self._retry_topics.came(name)
                 except ConfigError as exc:  # a certificate file that went away since it was checked
                     _log.error("subscriber.not_started", subscriber=name, problems=exc.problems)
 
     def _find(self, name: str) -> SubscriberReader | None:
         return self._running[name][1] if name in self._running else None
 
-    def _is_known(self, name: str) -> bool:
-        return name in self._wanted and self._wanted[name].kind != "stream"
+    def _known(self) -> set[str]:
+        return {name for name, one in self._wanted.items() if one.kind != "stream"}
 
     def _tiers(self) -> set[float]:
         return _tiers(self._wanted.values())

@@ -16,7 +16,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from gateway.admin.auth import CHANGES
 from gateway.admin.openapi import READS, openapi_admin
 from gateway.config.settings import Settings
-from gateway.fanout.sealing import fingerprint
+from gateway.fanout.subscriber_records import fingerprint
 from gateway.signing import verify
 from tests.admin.running import Running, running, webhook
 from tests.gateway.subscriber import Subscriber, accept

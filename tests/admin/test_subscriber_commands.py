@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 
 from gateway.cli import main
 from gateway.cli.adminapi import complete_subscriber
-from gateway.fanout.sealing import fingerprint
+from gateway.fanout.subscriber_records import fingerprint
 from tests.admin.running import running
 from tests.gateway.subscriber import Subscriber
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gateway.admin.subscriber_states import BEHIND_S, Facts, Lag, SubscriberState, subscriber_state
 from gateway.fanout.flow_control import PersistentState
-from gateway.fanout.subscriber_status import SubscriberStatus
+from gateway.fanout.reader import SubscriberStatus
 
 NOW = 1_770_000_000.0
 UNKNOWN_LAG = Lag(None, "Kafka has given no answer for 30 s", 7, NOW - 30)

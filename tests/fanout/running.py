@@ -107,17 +107,17 @@ def retry_topics(
     tiers: Collection[float] = (60.0, 600.0),
     known: Collection[str] = (),
     metrics: Metrics | None = None,
-    **bounds: int,
+    **options: Any,
 ) -> RetryTopics:
     """The shared topics of a process that has these subscribers; started by the caller."""
     by_name = {reader.subscription.name: reader for reader in readers}
     made = OwnRetryTopics(
         log,
         find=by_name.get,
-        is_known=lambda name: name in by_name or name in known,
+        known=lambda: {*by_name, *known},
         clock=clock or SystemClock(),
         metrics=metrics or Metrics(CollectorRegistry()),
-        **bounds,
+        **options,
     )
     made.apply(tiers)
     return made

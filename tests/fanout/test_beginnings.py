@@ -14,9 +14,18 @@ from hypothesis import strategies as st
 
 from gateway.clock import SystemClock
 from gateway.config.settings import Subscriber
-from gateway.fanout.beginnings import NOTHING, Beginnings, added, begins, merged, opened, parse
 from gateway.fanout.cursor import Beginning
-from gateway.fanout.subscriber_state import TOPIC, SubscriberStateStore
+from gateway.fanout.subscriber_state import (
+    NO_START,
+    TOPIC,
+    Beginnings,
+    SubscriberStateStore,
+    added,
+    begins,
+    merged,
+    opened,
+    parse,
+)
 from gateway.log import Begin, Entry
 from gateway.log.journal import Journal, Retention
 from tests.fanout.manual_clock import ManualClock
@@ -56,9 +65,9 @@ def test_what_is_known_is_not_moved_to_later(kept: dict[str, Any], times: dict[s
 
 def test_a_removed_subscriber_is_forgotten() -> None:
     """A record without topics ends what was kept; one that was opened keeps its incarnation."""
-    kept = opened(added(NOTHING, {"sms.dr": 5.0}), {"sms.dr": "c/1", "other": "c/2"})
+    kept = opened(added(NO_START, {"sms.dr": 5.0}), {"sms.dr": "c/1", "other": "c/2"})
     assert begins(kept) == {"sms.dr": Begin(5.0, "c/1")}
-    assert merged(kept, NOTHING) == NOTHING
+    assert merged(kept, NO_START) == NO_START
 
 
 @pytest.fixture

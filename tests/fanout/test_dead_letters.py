@@ -118,12 +118,12 @@ async def test_resolving_closes_what_is_open_and_is_chosen_once() -> None:
     assert 1 == await resolve(ids=[entry(1).id, entry(4).id, "unknown"])
     assert [2, 0] == [await resolve(reasons=["age"]) for _ in range(2)]
     assert 0 == await resolve()
-    found = await dead_letters.find(log, "billing", clock=CLOCK, wanted="resolved")
+    found = await dead_letters.find(log, "billing", wanted="resolved")
     notes = {letter.id: letter.closing.note for letter in found if letter.closing is not None}
     assert {entry(number).id: "before" if number == 4 else "by hand" for number in range(1, 5)} == notes
-    assert [] == await dead_letters.find(log, "billing", clock=CLOCK)
+    assert [] == await dead_letters.find(log, "billing")
     await log.append([given_up(2)])
-    again = await dead_letters.find(log, "billing", clock=CLOCK)
+    again = await dead_letters.find(log, "billing")
     assert [(entry(2).id, "attempts", "open")] == [(one.id, one.reason, one.state) for one in again]
 
 
@@ -137,7 +137,7 @@ async def test_a_delivered_replay_closes_the_letter_wherever_its_copy_came_from(
         one = Selection(is_from_dlq=True, ids=frozenset({entry(1).id}))
         await replay(log, BILLING, one, clock=CLOCK, name="r-7")
         await until(lambda: len(log.topic(TOPIC)) == 5)
-        found = await dead_letters.find(log, "billing", clock=CLOCK, wanted="delivered")
+        found = await dead_letters.find(log, "billing", wanted="delivered")
         assert [(entry(1).id, "r-7", "")] == [
             (letter.id, letter.closing.replay, letter.closing.by) for letter in found if letter.closing is not None
         ]
@@ -146,7 +146,7 @@ async def test_a_delivered_replay_closes_the_letter_wherever_its_copy_came_from(
         await replay(log, BILLING, Selection(ids=frozenset({entry(1).id, entry(2).id})), clock=CLOCK, name="r-8")
         await receiver.until(lambda: len(receiver.delivered) == 3)
         await until(lambda: len(log.topic(TOPIC)) == 6)  # the first one was closed already
-        assert 2 == len(await dead_letters.find(log, "billing", clock=CLOCK))
+        assert 2 == len(await dead_letters.find(log, "billing"))
         every = await replay(log, BILLING, Selection(is_from_dlq=True, state="all"), clock=CLOCK, is_dry_run=True)
         assert 4 == every.events
 
@@ -159,12 +159,12 @@ async def test_a_letter_that_is_given_up_again_is_open_once() -> None:
         await until(lambda: len(log.topic(TOPIC)) == 1)
         await replay(log, BILLING, Selection(is_from_dlq=True), clock=CLOCK, name="r-7")
         await until(lambda: len(log.topic(TOPIC)) == 2)
-        (letter,) = await dead_letters.find(log, "billing", clock=CLOCK)
+        (letter,) = await dead_letters.find(log, "billing")
         assert (1, "r-7") == (letter.offset, letter.replay)
         receiver.answer = ok
         await replay(log, BILLING, Selection(is_from_dlq=True), clock=CLOCK, name="r-8")
         await until(lambda: len(log.topic(TOPIC)) == 3)
-        assert [] == await dead_letters.find(log, "billing", clock=CLOCK)
+        assert [] == await dead_letters.find(log, "billing")
 
 
 async def test_a_closing_that_the_log_does_not_take_is_tried_again() -> None:

@@ -60,7 +60,7 @@ async def test_a_bad_event_is_parked_given_up_told_of_and_replayed(tmp_path: Pat
             await journal.append([entry(1)])
             await receiver.until(lambda: len(receiver.posts) == 3)
         async with gateway(tmp_path, settings) as (journal, _):
-            (letter,) = await dead_letters.find(journal, "billing", clock=CLOCK)
+            (letter,) = await dead_letters.find(journal, "billing")
             assert (letter.id, letter.attempts, letter.last_status, len(letter.steps)) == (entry(1).id, 3, "422", 3)
             assert letter.origin == "sms.dr@events:0"
             told = await attempts_of(journal, entry(1).id, clock=CLOCK)

@@ -9,8 +9,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from gateway.fanout.attempt import AttemptResult
-from gateway.fanout.cursor import SETTLE_S
-from gateway.fanout.partition_queue import Window
+from gateway.fanout.partition_queue import SETTLE_S, Window
 from gateway.fanout.retry import RetryPolicy
 from gateway.telemetry.metrics import Metrics
 from tests.fanout.events import entries, entry, in_order, repeats

@@ -56,7 +56,7 @@ class RetryMachine(RuleBasedStateMachine):
         self.topics = OwnRetryTopics(
             self.log,
             find=self.readers.get,
-            is_known=lambda name: name in self.known,
+            known=lambda: self.known,
             clock=self.clock,
             max_events=MAX_EVENTS,
             max_bytes=2**20,
@@ -79,7 +79,6 @@ class RetryMachine(RuleBasedStateMachine):
         )
         self.readers[name] = make(self.log, sink, numbers, clock=self.clock, seed=self.number)
         self.readers[name].start()
-        self.topics.came(name)
 
     @rule(
         name=st.sampled_from(NAMES),

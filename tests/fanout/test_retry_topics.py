@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from gateway.fanout import retry_records
 from gateway.fanout.attempt import AttemptResult
@@ -18,8 +21,9 @@ from gateway.fanout.partition_queue import PartitionQueue
 from gateway.fanout.reader import SubscriberReader
 from gateway.fanout.retry_moves import GONE_MOVES, LATE_S, Progress, Share, choose
 from gateway.fanout.retry_records import AttemptHistory
-from gateway.fanout.retry_topics import RetryTopics
+from gateway.fanout.retry_topics import RetryTopics, delay_of, is_old
 from gateway.log import Entry, Record
+from gateway.log.journal import Journal, Retention
 from gateway.telemetry.metrics import Metrics
 from tests.fanout.events import entry
 from tests.fanout.manual_clock import ManualClock, turns
@@ -27,11 +31,13 @@ from tests.fanout.memory_log import MemoryLog
 from tests.fanout.receiver import Receiver
 from tests.fanout.running import make, retry_topics, subscription
 from tests.fanout.scripted import DOWN, OK, ScriptedSink
+from tests.fanout.test_on_journal import gateway
 from tests.fanout.test_reader import pass_by
 from tests.fanout.test_subscriptions import running, subscriber
 from tests.waiting import until
 
 GROUP = "gateway.retry"
+OLD = "retry.billing.60s"
 
 
 def parked(name: str, number: int, *, due: float = 0.0, topic: str = "retry.60s", key: str = "") -> Entry:
@@ -238,6 +244,68 @@ async def test_a_subscriber_with_a_new_address_gets_what_is_parked() -> None:
         fanout.resume("billing")
         await after.until_delivered(20)
         assert [] == before.posts
+
+
+@pytest.mark.parametrize(
+    ("topic", "expected"),
+    [
+        ("retry.billing.60s", True),
+        ("retry.x.1.0.001s", True),
+        ("replay.billing", True),
+        ("retry.gone.60s", False),
+        ("retry.60s", False),
+        ("replay", False),
+        ("dlq.billing", False),
+        ("retry.billing", False),
+    ],
+)
+def test_which_topics_are_of_the_layout_before(topic: str, expected: bool) -> None:
+    """By the names of the subscribers: the shared ones are nobody's."""
+    assert is_old(topic, ["billing", "x.1"]) == expected
+
+
+def test_a_shared_topic_says_its_delay() -> None:
+    """A delay that is configured no longer is read on all the same."""
+    assert [60.0, 1.5, None, None] == [delay_of(one) for one in ("retry.60s", "retry.1500ms", OLD, "replay")]
+
+
+async def test_what_is_left_in_topics_that_are_not_configured_is_read_on_or_reported() -> None:
+    """At the start and again and again; each topic is reported once, with what to do, and left as it is."""
+    clock = ManualClock()
+    log = MemoryLog(now=clock.now)
+    await log.append([entry(1)._replace(topic=OLD), entry(2)._replace(topic="retry.7s")])
+    topics = retry_topics(log, clock=clock, tiers=(60.0,), known=["billing"], is_shared=True)
+    with capture_logs() as lines:
+
+        async def reported() -> list[list[str]]:
+            await turns(100)
+            return [line["topics"] for line in lines if line["event"] == "retry.old_topics"]
+
+        topics.start()
+        assert [[OLD]] == await reported()
+        assert "retry.7s" in {feed.topic for feed in topics.feeds}
+        await log.append([entry(3)._replace(topic="replay.billing")])
+        clock.advance(600.0)
+        assert [[OLD], ["replay.billing", OLD]] == await reported()
+        clock.advance(600.0)
+        assert 2 == len(await reported())
+        await topics.stop()
+    (line, *_) = (line for line in lines if line["event"] == "retry.old_topics")
+    assert ("error", 1, 1) == (line["log_level"], line["number"], line["records"])
+    assert "run the version that wrote them" in line["advice"]
+    assert [1] == [int(record.id, 16) for record in log.topic(OLD)]
+
+
+async def test_a_delay_that_is_configured_no_longer_is_read_on(tmp_path: Path) -> None:
+    """The shared topic of it still holds events."""
+    journal = Journal(tmp_path, Retention(max_bytes=2**30, max_age_s=10**6))
+    await journal.start()
+    await journal.append(
+        [retry_records.parked(Record("p", 0, 5.0, *entry(1)), "retry.7s", AttemptHistory(), 0.0, "billing")]
+    )
+    await journal.stop()
+    async with Receiver() as receiver, gateway(tmp_path, subscriber("billing", receiver.url)):
+        await receiver.until_delivered(1)
 
 
 STANDINGS = st.sampled_from(list(Standing))

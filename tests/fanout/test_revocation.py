@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from gateway.fanout import cursor, retry_records
+from gateway.fanout import partition_queue, retry_records
 from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.retry import RetryPolicy
 from gateway.log import Appended, Entry
@@ -49,7 +49,7 @@ async def test_an_event_that_is_being_dead_lettered_when_partitions_go_does_not_
     await log.is_storing.wait()
     rebalance = asyncio.create_task(log.shared[0].rebalance(["events-0"]))
     await turns()
-    await pass_by(clock, cursor.SETTLE_S + cursor._STORE_S / 2)
+    await pass_by(clock, partition_queue.SETTLE_S + partition_queue._STORE_S / 2)
     assert [] == sink.asked  # the other one's attempt was cut off
     assert not rebalance.done()
     log.may_store.set()
@@ -76,7 +76,7 @@ async def test_a_dead_letter_that_is_not_stored_in_time_holds_nobody_up() -> Non
     await log.is_storing.wait()
     rebalance = asyncio.create_task(log.shared[0].rebalance(["events-0"]))
     await turns()
-    await pass_by(clock, cursor.SETTLE_S + cursor._STORE_S + 0.1)
+    await pass_by(clock, partition_queue.SETTLE_S + partition_queue._STORE_S + 0.1)
     await asyncio.wait_for(rebalance, 10)
     await until(lambda: len(sink.asked) == 1)
     assert log.committed[GROUP, "events-0"] == 0

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -16,7 +17,7 @@ from gateway.fanout.subscriber_state import TOPIC, SubscriberStateStore
 from gateway.log import Appended, Entry, EventLog
 from gateway.log.journal import Journal, Retention
 from tests.fanout.manual_clock import ManualClock
-from tests.fanout.memory_log import MemoryLog
+from tests.fanout.memory_log import MemoryLog, MemoryReader
 from tests.waiting import turn
 
 WELL, DOWN = PersistentState(), PersistentState(opened_at=1.0, open_s=0.2)
@@ -157,5 +158,30 @@ async def test_what_compaction_took_is_not_waited_for() -> None:
     log.records[TOPIC][-1] = log.records[TOPIC][-1]._replace(topic="compacted")
     board, is_loaded = await loaded(log)
     await asyncio.wait_for(is_loaded.wait(), 5)
+    assert board.get("a").paused
+    await board.stop()
+
+
+class SilentLog(MemoryLog):
+    """It says that there is more, and returns nothing of it: a partition without a leader."""
+
+    async def browse(self, name: str, topics: Collection[str], **options: Any) -> MemoryReader:
+        reader = await super().browse(name, topics, **options)
+        ends = reader.ends
+
+        async def more() -> dict[str, int]:
+            return {partition: end + 1 for partition, end in (await ends()).items()}
+
+        reader.ends = more  # type: ignore[method-assign]
+        return reader
+
+
+@pytest.mark.timeout(20)
+async def test_a_log_that_is_silent_before_its_end_keeps_nobody_waiting() -> None:
+    """Subscribers begin with what was read by then."""
+    log = SilentLog()
+    await log.append([Entry(TOPIC, "a/control", "0" * 32, b'{"paused":true,"stopped":""}')])
+    board, is_loaded = await loaded(log, load_wait_s=0.3)
+    await asyncio.wait_for(is_loaded.wait(), 10)
     assert board.get("a").paused
     await board.stop()

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from gateway.clock import SystemClock
 from gateway.config.settings import Subscriber
 from gateway.errors import ConfigError, NotNow
-from gateway.fanout.sealing import CannotOpen, Sealer, fingerprint
-from gateway.fanout.subscriber_records import SubscriberDocument
+from gateway.fanout.subscriber_records import CannotOpen, Sealer, SubscriberDocument, fingerprint
 from gateway.fanout.subscriber_store import TOPIC, SubscriberStore
 from gateway.log import Entry
 from tests.fanout.manual_clock import ManualClock

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway.config.settings import Subscriber
 from gateway.errors import ConfigError
-from gateway.fanout.cursor import SETTLE_S
+from gateway.fanout.partition_queue import SETTLE_S
 from gateway.fanout.subscription import problems, why_skipped
 from gateway.fanout.subscriptions import FanOut, UnknownSubscriber
 from gateway.telemetry.metrics import Metrics

@@ -58,14 +58,12 @@ async def test_every_process_knows_what_is_open(kafka: str, prefix: str) -> None
         await are_open(39)
         ids = [given_up(number).id for number in range(10)]
         for expected in (9, 0):
-            found = await dead_letters.resolve(
-                elsewhere, "billing", clock=CLOCK, note="by hand", by="ann", ids=ids, silence_s=10.0
-            )
+            found = await dead_letters.resolve(elsewhere, "billing", clock=CLOCK, note="by hand", by="ann", ids=ids)
             assert expected == found
         await are_open(30)
-        delivered = await dead_letters.find(log, "billing", clock=CLOCK, wanted="delivered", silence_s=10.0)
+        delivered = await dead_letters.find(log, "billing", wanted="delivered")
         assert [given_up(1).id] == [letter.id for letter in delivered]
-        assert 30 == len(await dead_letters.find(log, "billing", clock=CLOCK, silence_s=10.0))
+        assert 30 == len(await dead_letters.find(log, "billing"))
         assert {} == one.open_counts("crm")
     async with process(options) as (_, later, _):
         await until(lambda: later.open_counts("billing") == {"attempts": 30}, within_s=PATIENCE_S)

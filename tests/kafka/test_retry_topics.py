@@ -70,7 +70,7 @@ async def test_a_start_creates_six_topics_in_one_request_and_dead_letters_the_fi
         all_ = [subscriber(f"s{number}", receiver.url, retry=once) for number in range(3)]
         async with gateway(options, all_) as log:
             assert [own | {"sms.dr"}] == requests
-            assert [] == await dead_letters.find(log, "s0", clock=CLOCK, silence_s=10.0)
+            assert [] == await dead_letters.find(log, "s0")
             assert own | {"sms.dr"} == await names(options)
             await log.append([entry(1)])
             await receiver.until(lambda: len(receiver.posts) == 3, within_s=PATIENCE_S)
@@ -79,12 +79,10 @@ async def test_a_start_creates_six_topics_in_one_request_and_dead_letters_the_fi
                 return await names(options) >= {"dlq.s0", "dlq.s1", "dlq.s2"}
 
             await until(are_made, within_s=PATIENCE_S, look_s=0.2)
-            letters = await until(
-                lambda: dead_letters.find(log, "s1", clock=CLOCK, silence_s=10.0), within_s=PATIENCE_S, look_s=0.2
-            )
+            letters = await until(lambda: dead_letters.find(log, "s1"), within_s=PATIENCE_S, look_s=0.2)
             assert [entry(1).id] == [letter.id for letter in letters]
             receiver.answer = ok
-            await replay(log, all_[1], Selection(is_from_dlq=True), clock=CLOCK, silence_s=10.0)
+            await replay(log, all_[1], Selection(is_from_dlq=True), clock=CLOCK)
             marked = "gateway-replay"
             await receiver.until(
                 lambda: any(marked in post.headers for post in receiver.delivered), within_s=PATIENCE_S
