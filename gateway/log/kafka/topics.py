@@ -32,8 +32,10 @@ _log = structlog.get_logger("gateway.kafka")
 #: For one request to the controller; a cluster that elects one takes some seconds.
 _REQUEST_S: Final = 15.0
 _CLOSE_S: Final = 2.0
-#: Between checks of a topic that does not exist. aiokafka checks only once a minute.
+#: Between checks of topics that do not exist, at least; aiokafka checks only once a minute.
 _LOOK_S: Final = 5.0
+#: The same for each topic: the answer has each of them, and hundreds (of dead letters) cost a percent of a processor.
+_LOOK_EACH_S: Final = 0.05
 #: The same for a topic that this process has just created: the brokers learn of it one after the other.
 _SOON_S: Final = 0.2
 #: Topics of the gateway itself that hold no events: attempts, subscribers and their states, the audit record.
@@ -236,7 +238,9 @@ class MissingTopics:
 
     def next_look_s(self) -> float:
         """Return after how many seconds to look again; infinity if nothing is missing."""
-        return _SOON_S if self._created else _LOOK_S if self._absent() else inf
+        if self._created:
+            return _SOON_S
+        return max(_LOOK_S, _LOOK_EACH_S * len(absent)) if (absent := self._absent()) else inf
 
     def look(self, consumer: Any, on_metadata: Callable[[], None]) -> None:
         """Forget topics that the consumer knows now; request new metadata now and then. Quick, and never blocks.
