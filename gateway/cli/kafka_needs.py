@@ -16,7 +16,7 @@ from gateway.fanout import attempts, fanout, replay_board, retry_feed, subscribe
 from gateway.fanout.reader import group_name
 from gateway.fanout.retry_moves import FIRST_WAIT_S
 from gateway.fanout.retry_records import REPLAY, dlq_topic, retry_topic
-from gateway.log.kafka.needs import Needs, TopicNeed
+from gateway.log.kafka.check_rules import Needs, TopicNeed
 
 _READ, _WRITE = frozenset({"READ"}), frozenset({"WRITE"})
 

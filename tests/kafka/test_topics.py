@@ -7,6 +7,7 @@ import pytest
 from gateway.config.kafka_settings import Kafka, Topics
 from gateway.errors import Transient
 from gateway.log.kafka import KafkaLog, KafkaOptions, topics
+from gateway.log.kafka.producer import is_reachable
 from tests.log.contract import entry, read
 from tests.waiting import until
 
@@ -50,7 +51,7 @@ async def test_a_broker_that_is_away_is_named() -> None:
     """No broker: a sentence with the address, within its time."""
     with pytest.raises(Transient, match=r"127\.0\.0\.1:9"):
         await topics.describe(KafkaOptions(("127.0.0.1:9",)))
-    assert not await topics.is_reachable(KafkaOptions(("127.0.0.1:9",)))
+    assert not await is_reachable(KafkaOptions(("127.0.0.1:9",)))
 
 
 async def test_an_event_of_the_largest_callback_fits(kafka: str, prefix: str) -> None:

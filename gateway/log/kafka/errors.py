@@ -20,7 +20,6 @@ from typing import Any, Final, NamedTuple
 from aiokafka import errors
 
 from gateway.errors import NotNow, Transient
-from gateway.log.kafka.security import NoToken
 
 AUTHENTICATION: Final = "authentication"
 AUTHORISATION: Final = "authorisation"
@@ -66,6 +65,11 @@ TOO_LARGE: Final = (
     errors.MessageSizeTooLargeError,
     errors.RecordListTooLargeError,
 )
+
+
+class NoToken(OSError):
+    """The token endpoint is unavailable or refuses. aiokafka treats it as a failed connection, and tries again."""
+
 
 _MEANINGS: Final[Mapping[str, tuple[type[BaseException], ...]]] = {
     AUTHENTICATION: (

@@ -25,10 +25,9 @@ from gateway.log.kafka.aiokafka_workarounds import end_consumer, state_of
 from gateway.log.kafka.errors import CLIENT_ERRORS, KafkaAway, away
 from gateway.log.kafka.fetcher import PartitionFetcher, RecordMaker
 from gateway.log.kafka.health import CONNECTION, Availability, State, both
-from gateway.log.kafka.incarnation import TopicIds, is_another
 from gateway.log.kafka.options import OPEN_S, KafkaOptions, ReaderPolicy
 from gateway.log.kafka.outage import limit_logs
-from gateway.log.kafka.topics import MissingTopics
+from gateway.log.kafka.topics import MissingTopics, TopicIds, is_another
 
 #: Runs work that must end even if its caller is cancelled, in a task that the log awaits.
 Background = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
