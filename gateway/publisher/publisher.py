@@ -229,7 +229,7 @@ class Publisher:
 
     def _add(self, topic: str) -> None:
         cursor = self._cursors[topic] = TopicCursor(
-            topic, self._writer, has_attached=self._has_attached, is_held_up=self._is_held_up, on_passed=self._passed
+            topic, self._writer, has_attached=self.has_attached, is_held_up=self._is_held_up, on_passed=self._passed
         )
         self._reader.add(cursor)
 
@@ -271,17 +271,16 @@ class Publisher:
 
     # -- what cursors and the writer say ------------------------------------------------------------------------
 
-    def _has_attached(self, topic: str) -> bool:
-        """See :class:`.topic_cursor.TopicCursor`."""
+    def has_attached(self, topic: str) -> bool:
+        """Return whether the shared reading feeds a topic."""
         cursor = self._cursors.get(topic)
         return cursor is not None and self._reader.is_attached(cursor)
 
     def _is_held_up(self) -> bool:
-        """See :class:`.topic_cursor.TopicCursor`."""
         full_since = {
             topic: cursor.full_since
             for topic, cursor in self._cursors.items()
-            if cursor.full_since is not None and self._has_attached(topic)
+            if cursor.full_since is not None and self.has_attached(topic)
         }
         if not full_since:
             return False
@@ -311,7 +310,7 @@ class Publisher:
         self._lag.passed(topic, offset)
         if was_oldest:
             self._journal.note_cursor(GROUP, EVENTS, min(self._positions.values()))
-        if not self._has_attached(topic):
+        if not self.has_attached(topic):
             self._reader.changed()  # it may be hungry
 
     async def _dead_letter(self, entry: Entry | Record, _: Ticket, reason: str) -> None:

@@ -113,7 +113,7 @@ class KafkaCursors:
 
     async def settle(self) -> None:
         """Make commits durable before a release, unless Kafka is unavailable: the next owner continues there."""
-        if self.state is not None and CONNECTION not in self.state.problems:
+        if self._availability is not None and self._availability.is_connected:
             with suppress(Transient):
                 await self.flush()
 

@@ -320,7 +320,7 @@ class ConsumerReader(ABC):
         self._turn += 1
         if consumer is not None:
             ended = self._end(consumer)
-            if CONNECTION not in self._availability.state.problems:
+            if self._availability.is_connected:
                 await ended
         self._availability.close()
         self._fetcher.close()
@@ -341,8 +341,8 @@ class ConsumerReader(ABC):
         health = consumer._client.health
         self._availability.look(health, self._options.own_name)
         silent_s = time.monotonic() - self._heard_at
-        is_away = CONNECTION in self._availability.state.problems
-        if (silent_s < self._policy.probe_s and not is_away) or time.monotonic() < health.throttled_until:
+        is_recent = silent_s < self._policy.probe_s and self._availability.is_connected
+        if is_recent or time.monotonic() < health.throttled_until:
             return
         try:
             async with asyncio.timeout(self._policy.request_s / 2):

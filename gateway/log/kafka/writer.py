@@ -148,7 +148,7 @@ class KafkaWriter:
     @property
     def is_up(self) -> bool:
         """Whether Kafka as a whole can be reached, independently of single topics."""
-        return CONNECTION not in self._availability.state.problems
+        return self._availability.is_connected
 
     def submit(self, entries: Sequence[Entry | Record], ticket: Ticket) -> None:
         """Queue entries in order. Never blocks: the caller checks :meth:`.Backlog.room` before.
