@@ -64,3 +64,14 @@ async def test_an_event_of_the_largest_callback_fits(kafka: str, prefix: str) ->
     await log.append([entry(0), large, entry(2)])
     assert sorted(len(record.value) for record in await read(reader, 3))[-1] == len(large.value)
     await log.stop()
+
+
+def test_missing_topics_are_asked_for_less_often_the_more_there_are() -> None:
+    """The answer has each of them, every time; one that this process has just created is looked for at once."""
+    missing = topics.MissingTopics("t", KafkaOptions(("h:1",)))
+    missing.found({"dlq.0": ""})
+    often = missing.next_look_s()
+    missing.found({f"dlq.{number}": "" for number in range(300)})
+    assert 2 * often <= missing.next_look_s() <= 30
+    assert missing.expect(["dlq.7"])
+    assert missing.next_look_s() < often

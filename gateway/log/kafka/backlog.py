@@ -90,11 +90,6 @@ class SendQueue:
     #: for nothing, ten times more a minute in which a right that was granted is not noticed.
     backoff: Backoff = field(default_factory=lambda: Backoff(first_s=0.2, last_s=5.0))
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether there is something to send and nothing in flight."""
-        return bool(self.pending) and self.in_flight is None and self.poison is None
-
     def put_back(self, batch: InFlight, *, is_exact: bool) -> None:
         """Put a batch that failed back to the head, in order; ``is_exact``: the next batch has the same records."""
         self.in_flight = None
@@ -356,12 +351,17 @@ class Backlog:
 
     def due(self, now: float) -> list[SendQueue]:
         """Return the queues with records to send, no batch in flight, and no retry that is due later."""
-        return [queue for queue in self._queues() if queue.is_ready and queue.retry_at <= now]
+        return [
+            queue
+            for queue in self._queues()
+            if queue.pending and queue.in_flight is None and queue.poison is None and queue.retry_at <= now
+        ]
 
     def next_due(self, now: float) -> float:
         """Return the monotonic time of the next retry of a queue or a topic; infinity if there is none."""
-        times = [queue.retry_at for queue in self._queues() if queue.is_ready]
-        times += [topic.resolve_at for topic in self.topics.values() if topic.unplaced]
+        troubled = [topic for topic in self.topics.values() if topic.troubles]
+        times = [queue.retry_at for topic in troubled for queue in topic.partitions if queue.pending]
+        times += [topic.resolve_at for topic in troubled if topic.unplaced]
         return min((at for at in times if at > now), default=inf)
 
     def in_flight(self) -> list[InFlight]:
