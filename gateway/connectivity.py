@@ -1,6 +1,6 @@
-"""What ``gateway check`` finds, above all why another machine cannot be reached, in words.
+"""Why another machine cannot be reached, in words; and names resolved within a time.
 
-A reason is a pair: what was seen, and what to do.
+For ``gateway check``. A reason is a pair: what was seen, and what to do.
 """
 
 from __future__ import annotations
@@ -10,33 +10,13 @@ import os
 import socket
 import ssl
 import threading
-from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
-#: ``unknown``: it could not be asked; it is never shown as good, and does not make the check fail.
-Level = Literal["ok", "unknown", "warning", "problem"]
 #: Codes of X509_verify_cert_error_string(3).
 _NOT_YET_VALID: Final = 9
 _EXPIRED: Final = 10
 _UNTRUSTED: Final = frozenset({2, 18, 19, 20, 21})
 _OTHER_NAME: Final = frozenset({62, 64})
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at.
-
-    Args:
-        level: ``problem`` makes ``gateway check`` fail.
-        path: key path of the configuration at which it can be mended.
-        text: what was seen, one sentence without a full stop.
-        advice: what to do; empty where nothing is to be done.
-    """
-
-    level: Level
-    path: str
-    text: str
-    advice: str = ""
 
 
 class Reason(NamedTuple):

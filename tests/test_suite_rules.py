@@ -76,7 +76,7 @@ PRIVATE: Final = {
         "kafka/test_publisher.py": 2,
         "log/journal/test_journal.py": 2,
         "log/journal/test_rows.py": 1,
-        "publisher/test_lag.py": 2,
+        "publisher/test_topic_cursor.py": 2,
         "search/test_index.py": 2,
         "search/test_key_fields.py": 2,
         "search/test_keys.py": 1,

@@ -73,6 +73,8 @@ class Monitor:
         self.statuses: dict[str, SubscriberStatus] = {}
         self.lags = Lags(self._ask_for_lags, "the journal" if parts.is_embedded else "Kafka")
         self._states: dict[str, SubscriberState] = {}
+        #: Share of the attempts of the last minute that succeeded, by subscriber; those without attempts are not in it.
+        self.success_shares: Mapping[str, float] = {}
         self.oldest_at: float | None = None
         self.published: Mapping[str, TopicState] = {}
         #: With Kafka only: otherwise the index finds all attempts.
@@ -155,6 +157,7 @@ class Monitor:
         Only here: state and metric cannot differ.
         """
         now = time.time()
+        self.success_shares = self._success_shares()
         statuses = self._all_statuses()
         found: dict[str, SubscriberState] = {}
         for one in self._parts.subscribers:
@@ -175,7 +178,7 @@ class Monitor:
             kept=store.everywhere(name) if store is not None else None,
             lag=self.lags.of(name),
             open_dead_letters=self.dead_letters(name),
-            success_share=self.success_share(name),
+            success_share=self.success_shares.get(name),
         )
 
     def _all_statuses(self) -> Mapping[str, Sequence[SubscriberStatus]]:
@@ -201,11 +204,13 @@ class Monitor:
         first = next((one.name for one in self._parts.subscribers if one.kind != "stream"), "")
         return any(one.has_first_partition for one in self._all_statuses().get(first, ()))
 
-    def success_share(self, name: str) -> float | None:
-        """Return the share of a subscriber's attempts of the last minute that succeeded; None if there was none."""
-        outcomes = self.rates.by_second("gateway_deliveries", name, steps=30)
-        delivered, failed = outcomes.get("delivered", 0.0), sum(outcomes.get(one, 0.0) for one in FAILED)
-        return delivered / (delivered + failed) if delivered + failed else None
+    def _success_shares(self) -> Mapping[str, float]:
+        shares = {}
+        for name, outcomes in self.rates.by_labels("gateway_deliveries", steps=30).items():
+            delivered, failed = outcomes.get("delivered", 0.0), sum(outcomes.get(one, 0.0) for one in FAILED)
+            if delivered + failed:
+                shares[name] = delivered / (delivered + failed)
+        return shares
 
     def dead_letters(self, name: str) -> int | None:
         """Return how many dead letters of a subscriber are open; None while that is not known here."""

@@ -218,7 +218,7 @@ class Overview:
             "outstanding": status.outstanding if status is not None else None,
             "in_flight": state.in_flight,
             "rate": rates.rate("gateway_deliveries", one.name, "delivered"),
-            "success_share": self._monitor.success_share(one.name),
+            "success_share": self._monitor.success_shares.get(one.name),
             "p50": rates.quantile(seconds, 0.5, one.name),
             "p99": rates.quantile(seconds, 0.99, one.name),
             "delivered": int(rates.total("gateway_deliveries", one.name, "delivered")),

@@ -124,12 +124,13 @@ class Rates:
         increase = sum(_sum(step.counts.get(name, {}), labels) for step in recent)
         return increase / max(sum(step.took_s for step in recent), 1e-9)
 
-    def by_second(self, name: str, first: str, *, steps: int) -> Mapping[str, float]:
-        """Return the increase over the last steps by second label, of the counters with this first label."""
-        found: dict[str, float] = {}
+    def by_labels(self, name: str, *, steps: int) -> Mapping[str, Mapping[str, float]]:
+        """Return the increase of counters over the last steps, by the first label, then by the second one."""
+        found: defaultdict[str, dict[str, float]] = defaultdict(dict)
         for step in self._recent(steps):
-            for labels, increase in step.counts.get(name, {}).get(first, {}).items():
-                found[labels[1]] = found.get(labels[1], 0.0) + increase
+            for first, of_first in step.counts.get(name, {}).items():
+                for labels, increase in of_first.items():
+                    found[first][labels[1]] = found[first].get(labels[1], 0.0) + increase
         return found
 
     def total(self, name: str, *labels: str) -> float:
@@ -159,7 +160,9 @@ class Rates:
         is_new = known is None and (before is None or started_at <= before)
         seen = known[1] if known is not None and known[0] == started_at else Counts()
         for key, count in found.counters.items():
-            increase = count - seen.counters.get(key, 0.0)
+            if count == (last := seen.counters.get(key)):
+                continue
+            increase = count - (last or 0.0)
             name, labels = key
             totals = self._totals[name].setdefault(labels[0], {})
             totals[labels] = totals.get(labels, 0.0) + increase

@@ -16,9 +16,9 @@ from gateway.cli.options import config_option, json_option, settings_from
 from gateway.config.rules import warnings
 from gateway.config.settings import Settings
 from gateway.config.values import suggestion
-from gateway.connectivity import Finding
 from gateway.errors import Broken, ConfigError
 from gateway.eventloop import run_async
+from gateway.finding import Finding
 
 ALERTS_EXAMPLES: Final = """
 \b

@@ -19,7 +19,6 @@ from gateway.admin import audit
 from gateway.app import Role
 from gateway.cli import subscriber_hosts
 from gateway.config.settings import JournalSettings, Settings, Subscriber
-from gateway.connectivity import Finding
 from gateway.errors import ConfigError
 from gateway.fanout import (
     attempts,
@@ -33,10 +32,11 @@ from gateway.fanout import (
 from gateway.fanout.reader import group_name
 from gateway.fanout.retry_moves import FIRST_WAIT_S
 from gateway.fanout.retry_records import REPLAY, dlq_topic, retry_topic
+from gateway.finding import Finding
 from gateway.ingest.endpoints import endpoints
 from gateway.log.journal.storage import FILE_NAME, old_layout
+from gateway.log.kafka.check_rules import Needs, TopicNeed
 from gateway.log.kafka.diagnosis import diagnose
-from gateway.log.kafka.needs import Needs, TopicNeed
 from gateway.log.kafka.options import KafkaOptions
 
 #: For everything. A person waits for it, and so does a deployment.

@@ -23,10 +23,11 @@ from gateway import __version__, connectivity
 from gateway.config import webhook_url
 from gateway.config.settings import Subscriber
 from gateway.config.webhook_url import WebhookUrl
-from gateway.connectivity import Finding, Reason
+from gateway.connectivity import Reason
 from gateway.errors import ConfigError
 from gateway.fanout.ssrf import Allowed, refusal
 from gateway.fanout.webhook_client import tls_context
+from gateway.finding import Finding
 
 #: For the name, for each address, and for the answer.
 _RESOLVE_S: Final = 4.0

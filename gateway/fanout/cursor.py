@@ -83,6 +83,8 @@ class SubscriberCursor(WindowedConsumer):
     @property
     def oldest_at(self) -> float | None:
         """Unix seconds at which the oldest of these events was stored in the log; None if there is none."""
+        if not self._events:
+            return None
         firsts = (next(iter(queue.jobs.values()), None) for queue in self._queues.values())
         return min((job.record.appended_at for job in firsts if job is not None), default=None)
 

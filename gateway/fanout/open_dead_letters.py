@@ -46,7 +46,7 @@ class OpenDeadLetters:
         self._gauge = metrics.gauge("gateway_dead_letters_open")
         self._most = most
         self._letters: dict[str, DeadLetterIndex] = {}
-        self._shown: set[tuple[str, str]] = set()
+        self._shown: dict[tuple[str, str], int] = {}
         self._follower = TopicFollower(
             log,
             "dead-letters",
@@ -92,17 +92,15 @@ class OpenDeadLetters:
             letters.forget(begins)
 
     def _show(self) -> None:
-        """Set the gauges; what is not known is shown by none, and a reason that has no more by 0."""
-        shown: set[tuple[str, str]] = set()
-        before: dict[str, set[str]] = {}
-        for name, reason in self._shown:
-            before.setdefault(name, set()).add(reason)
+        """Set the gauges that change; what is not known has none, and a reason that has no more stays, at 0."""
+        shown: dict[tuple[str, str], int] = {}
         for name in self._subscribers():
-            counts = self.open_counts(name)
-            if counts is not None:
-                for reason in {"attempts", *counts, *before.get(name, ())}:
-                    self._gauge.labels(name, reason).set(counts.get(reason, 0))
-                    shown.add((name, reason))
-        for labels in self._shown - shown:
+            if (counts := self.open_counts(name)) is not None:
+                shown |= {(name, reason): count for reason, count in {"attempts": 0, **counts}.items()}
+        ended = self._shown.keys() - shown.keys()
+        shown |= {(name, reason): 0 for name, reason in ended if (name, "attempts") in shown}
+        for labels in self._shown.keys() - shown.keys():
             self._gauge.remove(*labels)
+        for labels, count in shown.items() - self._shown.items():
+            self._gauge.labels(*labels).set(count)
         self._shown = shown

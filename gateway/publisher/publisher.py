@@ -10,7 +10,7 @@ it has used up its budget, and is read by itself when it can be written again. T
 
 Topics need not be in the configuration: whatever topic the journal holds a record of is published. One that is seen for
 the first time gets its position, durably, before the batch in which it was seen is passed to a cursor
-(:mod:`.positions`).
+(:mod:`.topic_cursor`).
 
 Repeats: a crash repeats what was acknowledged since the position was last stored (a quarter of a second), and what was
 on its way. Every record carries its event's id.
@@ -34,15 +34,13 @@ from gateway.log import Batch, Entry, Record
 from gateway.log.catch_up import ReadingPolicy
 from gateway.log.journal import EVENTS, Journal
 from gateway.log.kafka import topics
+from gateway.log.kafka.backlog import Ticket
 from gateway.log.kafka.errors import Problem
 from gateway.log.kafka.health import State
 from gateway.log.kafka.options import KafkaOptions, WriterPolicy
-from gateway.log.kafka.send_queue import Ticket
 from gateway.log.kafka.writer import KafkaWriter
 from gateway.log.shared_reader import SharedReader
-from gateway.publisher.lag import PublishLag
-from gateway.publisher.positions import GROUP, cursor_name, starts
-from gateway.publisher.topic_cursor import TopicCursor
+from gateway.publisher.topic_cursor import GROUP, PublishLag, TopicCursor, cursor_name, starts
 from gateway.telemetry.metrics import METRICS
 
 #: Where events go that no broker takes: a stream of the journal, whole, with the reason in the headers.
@@ -192,8 +190,8 @@ class Publisher:
         """
         await self._count()
         return [
-            TopicState(name, self._writer.trouble(name), self._lag.of(name), self._writer.held(name))
-            for name in self._names()
+            TopicState(name, queue.trouble, self._lag.of(name), queue.bytes)
+            for name, queue in ((name, self._writer.backlog.topic(name)) for name in self._names())
         ]
 
     def _names(self) -> list[str]:
@@ -230,7 +228,9 @@ class Publisher:
     # -- topics -------------------------------------------------------------------------------------------------
 
     def _add(self, topic: str) -> None:
-        cursor = self._cursors[topic] = TopicCursor(topic, self._writer, self, self._passed)
+        cursor = self._cursors[topic] = TopicCursor(
+            topic, self._writer, has_attached=self.has_attached, is_held_up=self._is_held_up, on_passed=self._passed
+        )
         self._reader.add(cursor)
 
     async def _find_topics(self, batch: Batch) -> None:
@@ -272,12 +272,11 @@ class Publisher:
     # -- what cursors and the writer say ------------------------------------------------------------------------
 
     def has_attached(self, topic: str) -> bool:
-        """See :class:`.topic_cursor.CursorOwner`."""
+        """Return whether the shared reading feeds a topic."""
         cursor = self._cursors.get(topic)
         return cursor is not None and self._reader.is_attached(cursor)
 
-    def is_held_up(self) -> bool:
-        """See :class:`.topic_cursor.CursorOwner`."""
+    def _is_held_up(self) -> bool:
         full_since = {
             topic: cursor.full_since
             for topic, cursor in self._cursors.items()
@@ -287,7 +286,7 @@ class Publisher:
             return False
         since = max(self._writer.up_since, min(full_since.values()))
         left_s = self._policy.patience_s - (time.monotonic() - since)
-        if left_s <= 0 or any(self._writer.trouble(topic) for topic in full_since):
+        if left_s <= 0 or any(self._writer.backlog.topic(topic).troubles for topic in full_since):
             return True
         if self._patience is None:
             self._patience = asyncio.get_running_loop().call_later(left_s, self._patience_ends)

@@ -81,7 +81,7 @@ async def publisher(bootstrap: str, entries: list[Entry]) -> None:
     writer = KafkaWriter(KafkaOptions((bootstrap,)), name=GROUP)
     await writer.start()
     for start in range(0, len(entries), _STEP):
-        await writer.wait_for_room([entries[0].topic])
+        await writer.backlog.wait_for_room([entries[0].topic])
         step = entries[start : start + _STEP]
         writer.submit([Record("list", start + i, now, *entry) for i, entry in enumerate(step)], ticket)
         await turn()

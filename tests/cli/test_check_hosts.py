@@ -17,7 +17,7 @@ from aiohttp import web
 from gateway.cli import checking
 from gateway.cli.subscriber_hosts import look
 from gateway.config.settings import Settings, Subscriber
-from gateway.connectivity import Finding
+from gateway.finding import Finding
 from tests.fanout.authority import Authority
 from tests.fanout.receiver import Receiver
 from tests.fanout.running import SECRET

@@ -12,7 +12,7 @@ from aiokafka.errors import for_code
 from aiokafka.structs import OffsetAndMetadata
 
 from gateway.log.kafka import KafkaOptions, topics
-from gateway.log.kafka.incarnation import incarnations
+from gateway.log.kafka.topics import incarnations
 from tests.waiting import until
 
 

@@ -19,8 +19,8 @@ from gateway.errors import NotNow
 from gateway.log import Entry
 from gateway.log.kafka import KafkaLog, KafkaOptions, KafkaWriter, WriterPolicy, topics
 from gateway.log.kafka.aiokafka_workarounds import Refused
+from gateway.log.kafka.backlog import weight
 from gateway.log.kafka.errors import Problem
-from gateway.log.kafka.send_queue import weight
 from tests.effort import examples
 from tests.kafka.traffic import event
 from tests.waiting import turn, until
@@ -118,7 +118,7 @@ class Books:
         self.client = Client()
         self.writer = KafkaWriter(KafkaOptions(("127.0.0.1:1",)), name="books", on_poison=_stored_elsewhere)
         self.writer._producer = self.client
-        self.backlog = self.writer._backlog
+        self.backlog = self.writer.backlog
         self.tickets: list[Waiting] = []
         self.expected: dict[TopicPartition, int] = defaultdict(int)
         for name, partitions in (("a", 1), ("b", 2), ("later", 0)):
@@ -135,7 +135,7 @@ class Books:
                     ticket.is_cancelled = True
             case "send", (outcome,):
                 self.client.is_refusing = outcome == "refused"
-                for queue in self.backlog.take_ready(math.inf):
+                for queue in self.backlog.due(math.inf):
                     await self.writer._send(queue, 0.0)
             case "answer", (outcome,):
                 await self._answer(outcome)
@@ -155,7 +155,7 @@ class Books:
             else:
                 future.set_exception(_ANSWERS[outcome])
         await turn()  # the futures' callbacks
-        await asyncio.gather(*self.writer._outcomes._poisoned)
+        await asyncio.gather(*self.writer._poisoned)
         if self.writer._failure is not None:
             self._retire()
 
@@ -216,7 +216,7 @@ async def test_appends_to_a_topic_that_is_missing_take_no_room_once_they_have_fa
     outcomes = await asyncio.gather(*failing, return_exceptions=True)
     assert all(isinstance(outcome, Exception) for outcome in outcomes)
     assert "retry.x.60s" in log.states[""].problems
-    await until(lambda: log._writer._backlog.bytes == 0, within_s=10)
+    await until(lambda: log._writer.backlog.bytes == 0, within_s=10)
 
     async def accepted() -> bool:
         with suppress(NotNow):  # 0.3 s are little on a machine that is busy

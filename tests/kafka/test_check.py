@@ -20,10 +20,10 @@ from confluent_kafka.admin import (
 )
 
 from gateway.config.sections import Kafka, Topics
-from gateway.connectivity import Finding
+from gateway.finding import Finding
 from gateway.log.kafka import KafkaOptions, diagnosis, topics
+from gateway.log.kafka.check_rules import Needs, TopicNeed
 from gateway.log.kafka.diagnosis import diagnose
-from gateway.log.kafka.needs import Needs, TopicNeed
 from tests.broker import security
 from tests.broker.cluster import Cluster
 from tests.broker.fixtures import make

@@ -8,18 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.connectivity import Finding
+from gateway.finding import Finding, Gathered, listed
 from gateway.log.kafka import KafkaOptions, check_rules
-from gateway.log.kafka.needs import (
-    OPERATIONS,
-    ClusterAnswers,
-    ClusterTopic,
-    Gathered,
-    Needs,
-    TopicNeed,
-    listed,
-    operations_of,
-)
+from gateway.log.kafka.check_rules import ClusterAnswers, ClusterTopic, Needs, TopicNeed
+from gateway.log.kafka.diagnosis import OPERATIONS, operations_of
 from tests.effort import examples
 
 _OPTIONS = KafkaOptions(("localhost:9092",), partitions=2)

@@ -12,10 +12,10 @@ from structlog.typing import EventDict
 
 from gateway.log import Gap, Record
 from gateway.log.kafka import KafkaLog, KafkaOptions, ReaderPolicy
-from gateway.log.kafka.incarnation import mark, marked
 from gateway.log.kafka.offsets import Committed
-from gateway.log.kafka.partitioner import partition_of
 from gateway.log.kafka.placement import Origin, origin, proceed
+from gateway.log.kafka.record_format import partition_of
+from gateway.log.kafka.topics import mark, marked
 from tests.kafka.joined import commit, joined
 from tests.kafka.surgery import create, delete, delete_records, recreate
 from tests.kafka.traffic import TOPIC, event

@@ -181,9 +181,9 @@ async def test_memory_is_bounded_while_kafka_is_away(broker: Cluster, tmp_path: 
             await log.append(given[start : start + 1000])
         publisher = Publisher(log, options, writer_policy=policy)
         await publisher.start()
-        await until(lambda: publisher._writer.held(TOPIC) > 800_000)
+        await until(lambda: publisher._writer.backlog.topic(TOPIC).bytes > 800_000)
         await until(lambda: "connect" in publisher.state.reason.lower())
-        assert publisher._writer.held(TOPIC) < 1_000_000 + 1000 * 2100
+        assert publisher._writer.backlog.topic(TOPIC).bytes < 1_000_000 + 1000 * 2100
         await asyncio.to_thread(broker.node(1).start)
         await published(publisher)
         await publisher.stop()

@@ -1,4 +1,7 @@
-"""Events as records, written by us and read by the ``cloudevents`` package and by kcat."""
+"""Events as records, written by us and read by the ``cloudevents`` package and by kcat; keys hashed as Kafka does.
+
+Our murmur2 is compared with aiokafka's, which is tested against Java's.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from uuid import UUID
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.partitioner import murmur2
 from confluent_kafka.schema_registry import dual_schema_id_deserializer
 from confluent_kafka.schema_registry.serde import SchemaId
 from confluent_kafka.serialization import MessageField, SerializationContext
@@ -19,6 +23,7 @@ from hypothesis import strategies as st
 from gateway.event import Event
 from gateway.log import Entry
 from gateway.log.kafka import KafkaLog, KafkaOptions, record_format
+from gateway.log.kafka.record_format import hash_of, hashes_of, partition_of
 from tests.components import needed
 from tests.log.contract import read
 
@@ -175,3 +180,22 @@ async def test_records_carry_the_id_of_their_schema(
             assert registered == (schema_id.id if isinstance(registered, int) else schema_id.guid)
         else:
             assert record_format.SCHEMA_ID not in dict(record.headers)
+
+
+@given(st.lists(st.binary(max_size=70), max_size=60))
+def test_many_keys_at_once_are_hashed_as_kafka_does(keys: list[bytes]) -> None:
+    """Any keys, of any lengths together, hash as Kafka's default partitioner hashes each."""
+    assert hashes_of(keys) == [murmur2(key) & 0x7FFFFFFF for key in keys]
+
+
+@given(st.integers(0, 40).flatmap(lambda size: st.lists(st.binary(min_size=size, max_size=size), max_size=50)))
+def test_keys_of_one_length_are_hashed_as_kafka_does(keys: list[bytes]) -> None:
+    """The fast way for keys of one length gives the same numbers as the way for one key."""
+    assert hashes_of(keys) == [hash_of(key) for key in keys]
+
+
+def test_partitions_are_those_of_java() -> None:
+    """Numbers of Kafka's own test, ``UtilsTest.testMurmur2``."""
+    cases = {b"21": -973932308, b"foobar": -790332482, b"a-little-bit-long-string": -985981536}
+    assert {key: hash_of(key) for key in cases} == {key: number & 0x7FFFFFFF for key, number in cases.items()}
+    assert partition_of(b"foobar", 6) == (-790332482 & 0x7FFFFFFF) % 6

@@ -12,7 +12,7 @@ from gateway.log.kafka import KafkaOptions
 from gateway.log.kafka.backlog import Backlog
 from gateway.log.kafka.health import Availability
 from gateway.log.kafka.options import WriterPolicy
-from gateway.log.kafka.partitioner import partition_of
+from gateway.log.kafka.record_format import partition_of
 from gateway.publisher import Publisher
 from gateway.telemetry.metrics import METRICS
 from tests.kafka.surgery import create, delete, recreate
@@ -36,10 +36,10 @@ def test_what_waits_moves_to_the_partitions_of_its_keys(partitions: int) -> None
     topic = backlog.topics[TOPIC]
     assert backlog.place(topic, 6)
     backlog.submit(entries[100:], _Ticket())
-    held = backlog.take_ready(0.0)
+    held = backlog.due(0.0)
     assert backlog.place(topic, partitions)
     assert [lane.pending for lane in held if lane.pending] == []
-    waiting = {lane.partition: [entry for entry, _, _ in lane.pending] for lane in backlog.take_ready(0.0)}
+    waiting = {lane.partition: [entry for entry, _, _ in lane.pending] for lane in backlog.due(0.0)}
     assert sorted(entry.id for lane in waiting.values() for entry in lane) == sorted(entry.id for entry in entries)
     for number, lane in waiting.items():
         assert {partition_of(entry.key.encode(), partitions) for entry in lane} == {number}

@@ -22,8 +22,7 @@ from gateway.config.sections import Kafka, OAuth, Topics
 from gateway.errors import ConfigError, Transient
 from gateway.log.kafka import KafkaLog, KafkaOptions, topics
 from gateway.log.kafka.errors import AUTHENTICATION, AUTHORISATION
-from gateway.log.kafka.options import WriterPolicy
-from gateway.log.kafka.security import ClientCredentials
+from gateway.log.kafka.options import ClientCredentials, WriterPolicy
 from gateway.publisher import Publisher
 from tests.broker import security
 from tests.broker.cluster import Cluster

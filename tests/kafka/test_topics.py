@@ -7,6 +7,7 @@ import pytest
 from gateway.config.sections import Kafka, Topics
 from gateway.errors import Transient
 from gateway.log.kafka import KafkaLog, KafkaOptions, topics
+from gateway.log.kafka.producer import is_reachable
 from tests.log.contract import entry, read
 from tests.waiting import until
 
@@ -50,7 +51,7 @@ async def test_a_broker_that_is_away_is_named() -> None:
     """No broker: a sentence with the address, within its time."""
     with pytest.raises(Transient, match=r"127\.0\.0\.1:9"):
         await topics.describe(KafkaOptions(("127.0.0.1:9",)))
-    assert not await topics.is_reachable(KafkaOptions(("127.0.0.1:9",)))
+    assert not await is_reachable(KafkaOptions(("127.0.0.1:9",)))
 
 
 async def test_an_event_of_the_largest_callback_fits(kafka: str, prefix: str) -> None:
@@ -63,3 +64,14 @@ async def test_an_event_of_the_largest_callback_fits(kafka: str, prefix: str) ->
     await log.append([entry(0), large, entry(2)])
     assert sorted(len(record.value) for record in await read(reader, 3))[-1] == len(large.value)
     await log.stop()
+
+
+def test_missing_topics_are_asked_for_less_often_the_more_there_are() -> None:
+    """The answer has each of them, every time; one that this process has just created is looked for at once."""
+    missing = topics.MissingTopics("t", KafkaOptions(("h:1",)))
+    missing.found({"dlq.0": ""})
+    often = missing.next_look_s()
+    missing.found({f"dlq.{number}": "" for number in range(300)})
+    assert 2 * often <= missing.next_look_s() <= 30
+    assert missing.expect(["dlq.7"])
+    assert missing.next_look_s() < often

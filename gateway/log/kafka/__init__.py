@@ -1,23 +1,22 @@
 """The log on Kafka: :class:`KafkaLog` behind the interface of :mod:`gateway.log`.
 
-Writing, in the order of an event's path: ``record_format`` (event ⇄ Kafka record), ``partitioner`` (key → partition),
-``send_queue`` and ``backlog`` (waiting records of a partition, of a topic, of all topics), ``writer`` (one
-producer of aiokafka after another, in order through every failure), ``topic_resolver`` (the partitions of a topic, and
-whether it is still the same), ``outcomes`` (the meaning of a broker's answer).
+Writing, in the order of an event's path: ``record_format`` (event ⇄ Kafka record, key → partition), ``backlog``
+(waiting records of a partition, of a topic, of all topics), ``writer`` (sends them in order through every failure, and
+what brokers answer), ``producer`` (a new producer of aiokafka, the partitions of topics that are written to).
 
 Reading: ``group_consumer`` and ``membership`` (the partitions that a group assigns to this process),
 ``standalone_consumer`` (whole topics or given partitions, in no group), ``reader`` (the base of both), ``fetcher``
 (records out of aiokafka's consumer).
 
 Positions: ``positions`` (stored under groups without members), ``placement`` (where cursors continue, and which records
-before that are gone), ``answers`` (what many cursors ask), ``offsets`` (the requests).
+before that are gone), ``offsets`` (the requests).
 
-Common parts: ``options`` and ``security`` (arguments of clients), ``topics`` (create, list, wait for), ``incarnation``
-(whether a topic is still the same), ``errors`` (problems in the gateway's words), ``health`` (problems of a client),
-``outage`` (their log lines), ``requests`` (requests that aiokafka lacks), ``aiokafka_workarounds``.
+Common parts: ``options`` (arguments of clients), ``topics`` (create, list, wait for, distinguish), ``errors`` (problems
+in the gateway's words), ``health`` (problems of a client), ``outage`` (their log lines), ``requests`` (requests that
+aiokafka lacks), ``aiokafka_workarounds``.
 
-For ``gateway check``: ``needs`` (what a role uses, what the cluster answers), ``connecting`` (one broker, or the reason
-why there is no connection), ``diagnosis`` (the check), ``check_rules`` (what is right and what is not).
+For ``gateway check``: ``connecting`` (one broker, or the reason why there is no connection), ``diagnosis`` (the check),
+``check_rules`` (what a role uses, what the cluster answers, what is right and what is not).
 """
 
 from gateway.log.kafka.group_consumer import GroupReader

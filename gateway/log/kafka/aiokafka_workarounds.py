@@ -14,7 +14,7 @@ change is for, where it was reported, and what ends it (no released version did 
 :func:`end_consumer`                   aio-libs/aiokafka#773            a ``stop()`` that has a limit
 :func:`close_producer`                 aio-libs/aiokafka#1101           a ``stop()`` that has a limit
 :func:`return_refusals`                aio-libs/aiokafka#1017           numbers that a refused batch gives back
-:func:`.topics.is_reachable`           aio-libs/aiokafka#456            a client that bootstraps again (KIP-899)
+:func:`.producer.is_reachable`         aio-libs/aiokafka#456            a client that bootstraps again (KIP-899)
 :class:`.membership.Membership`        not reported                     all of static membership (KIP-345, KIP-814)
 :mod:`.requests`                       not reported                     these versions of the requests
 =====================================  ===============================  ================================================

@@ -1,4 +1,4 @@
-"""The rules of ``gateway check`` on rights and settings. Pure: needs and answers in, findings out.
+"""The rules of ``gateway check`` on rights and settings. Pure: the needs of a role and the answers of Kafka → findings.
 
 ``READ`` and ``WRITE`` include ``DESCRIBE`` in Kafka. ``CREATE`` may be granted on the topic's name or on the cluster.
 An idempotent producer needs ``WRITE`` on any topic, before Kafka 2.8 ``IDEMPOTENT_WRITE`` on the cluster (KIP-679).
@@ -8,10 +8,11 @@ A topic that does not exist yet is judged by what it would get: ``kafka.topic_co
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
 
-from gateway.log.kafka.needs import ClusterAnswers, ClusterTopic, Gathered, Needs, TopicNeed
+from gateway.finding import Gathered
 from gateway.log.kafka.options import KafkaOptions
 from gateway.log.kafka.topics import config_of
 
@@ -31,6 +32,93 @@ BROKER_SETTINGS: Final = (
 _DAY_S: Final = 86_400.0
 _CONFIG: Final = "kafka.topic_config"
 _ALTER: Final = "set it with kafka-configs --alter"
+
+
+#: ``events``: each record counts; ``latest``: the last record of a key counts, so that the topic is compacted.
+Holds = Literal["events", "latest"]
+
+
+@dataclass(frozen=True, slots=True)
+class TopicNeed:
+    """One topic, as a role uses it.
+
+    Args:
+        name: without the prefix.
+        path: key path of the setting that names it.
+        operations: ``READ``, ``WRITE`` or both; each includes ``DESCRIBE``.
+        is_ours: the gateway creates it if it is missing and ``kafka.create_topics`` is on.
+        holds: see :data:`Holds`.
+        longest_wait_s: longest time that a record waits in it until it is due.
+    """
+
+    name: str
+    path: str
+    operations: frozenset[str]
+    is_ours: bool = True
+    holds: Holds = "events"
+    longest_wait_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """All that a role needs.
+
+    Args:
+        topics: each once.
+        groups: consumer groups of the role, names without the prefix.
+        largest_event_bytes: limit of the size of an event.
+    """
+
+    topics: Sequence[TopicNeed]
+    groups: Sequence[str] = ()
+    largest_event_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterTopic:
+    """A topic in the cluster.
+
+    Args:
+        error: code of Kafka's protocol; 3: it does not exist, 29: the user may not see it.
+        replicas: number of configured replicas of each partition.
+        in_sync: number of replicas in sync of each partition.
+        leaderless: partitions without a leader.
+        operations: the user's rights; None if not known.
+    """
+
+    error: int
+    replicas: tuple[int, ...] = ()
+    in_sync: tuple[int, ...] = ()
+    leaderless: int = 0
+    operations: frozenset[str] | None = None
+
+
+@dataclass(slots=True)
+class ClusterAnswers:
+    """Answers of the cluster. A missing answer could not be requested; ``unasked`` has the reason.
+
+    Args:
+        brokers: their number.
+        cluster_operations: the user's rights on the cluster; None if not known.
+        needs_idempotent_write: the brokers are older than 2.8, and WRITE is not enough for an idempotent producer.
+        topics: by name in Kafka.
+        topic_settings: by name in Kafka; without those that could not be read.
+        broker_settings: by node id; without those that could not be read.
+        groups: the user's rights by name in Kafka.
+        unasked: the reason of a missing answer, by ``topics``, ``topic_settings``, ``broker_settings``, ``groups`` or
+            ``clock``.
+        clock: by how many seconds the controller's clock is ahead, at least and at most.
+    """
+
+    brokers: int
+    cluster_operations: frozenset[str] | None = None
+    needs_idempotent_write: bool = False
+    topics: dict[str, ClusterTopic] = field(default_factory=dict)
+    topic_settings: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    broker_settings: dict[int, Mapping[str, str]] = field(default_factory=dict)
+    groups: dict[str, frozenset[str]] = field(default_factory=dict)
+    unasked: dict[str, str] = field(default_factory=dict)
+    clock: tuple[float, float] | None = None
 
 
 def judge_rights(options: KafkaOptions, needs: Needs, answers: ClusterAnswers, found: Gathered) -> None:

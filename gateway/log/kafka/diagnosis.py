@@ -23,11 +23,11 @@ from aiokafka import errors
 from aiokafka.protocol.admin import DescribeConfigsRequest
 from aiokafka.protocol.group import HeartbeatRequest
 
-from gateway.connectivity import Finding
+from gateway.finding import Finding, Gathered
 from gateway.log.kafka import check_rules, connecting
+from gateway.log.kafka.check_rules import ClusterAnswers, ClusterTopic, Needs
 from gateway.log.kafka.connecting import Broker
 from gateway.log.kafka.errors import TOO_OLD
-from gateway.log.kafka.needs import ClusterAnswers, ClusterTopic, Gathered, Needs, operations_of
 from gateway.log.kafka.options import KafkaOptions
 from gateway.log.kafka.outage import limit_logs
 from gateway.log.kafka.requests import groups_and_rights, quorum, topics_and_rights
@@ -42,6 +42,17 @@ _SERVERS: Final = "kafka.bootstrap_servers"
 #: Kafka 2.8 has DescribeCluster, and asks no IDEMPOTENT_WRITE of producers that may write.
 _DESCRIBE_CLUSTER: Final = 60
 _TOPIC, _BROKER = 2, 4
+#: Bits of authorized operations (AclOperation of Kafka's protocol) by name.
+OPERATIONS: Final = {
+    "READ": 3,
+    "WRITE": 4,
+    "CREATE": 5,
+    "DESCRIBE": 8,
+    "DESCRIBE_CONFIGS": 10,
+    "IDEMPOTENT_WRITE": 12,
+}
+#: The answer of a broker that does not know the operations.
+_NOT_SAID: Final = -(2**31)
 
 
 async def diagnose(options: KafkaOptions, needs: Needs, seconds: float) -> list[Finding]:
@@ -280,3 +291,10 @@ def _clock(answers: ClusterAnswers, found: Gathered) -> None:
 def _said(code: int) -> str:
     name = errors.for_code(code).__name__.removesuffix("Error")
     return f"the broker says {name}"
+
+
+def operations_of(bits: int) -> frozenset[str] | None:
+    """Return the names of authorized operations; None if the broker does not return them."""
+    if bits == _NOT_SAID:
+        return None
+    return frozenset(name for name, bit in OPERATIONS.items() if bits >> bit & 1)

@@ -20,7 +20,6 @@ from typing import Any, Final, NamedTuple
 from aiokafka import errors
 
 from gateway.errors import NotNow, Transient
-from gateway.log.kafka.security import NoToken
 
 AUTHENTICATION: Final = "authentication"
 AUTHORISATION: Final = "authorisation"
@@ -67,6 +66,11 @@ TOO_LARGE: Final = (
     errors.RecordListTooLargeError,
 )
 
+
+class NoToken(OSError):
+    """The token endpoint is unavailable or refuses. aiokafka treats it as a failed connection, and tries again."""
+
+
 _MEANINGS: Final[Mapping[str, tuple[type[BaseException], ...]]] = {
     AUTHENTICATION: (
         errors.AuthenticationFailedError,
@@ -105,7 +109,7 @@ _MEANINGS: Final[Mapping[str, tuple[type[BaseException], ...]]] = {
     ),
 }
 #: aiokafka puts number and name of the error before each text.
-_OWN_NAME: Final = re.compile(r"^(\[Error \d+\] )?\w+(Error|Exception|Failed): |^\[Error \d+\] \w+$")
+OWN_NAME: Final = re.compile(r"^(\[Error \d+\] )?\w+(Error|Exception|Failed): |^\[Error \d+\] \w+$")
 #: Texts of errors that have a number and no text.
 _TEXTS: Final[Mapping[type[BaseException], str]] = {
     errors.UnknownTopicOrPartitionError: "the topic does not exist",
@@ -211,7 +215,7 @@ def _chain(exc: BaseException) -> Iterator[BaseException]:
 def _text(exc: BaseException) -> str:
     """Return one phrase for the log and the console, without memory addresses or stack traces."""
     name = type(exc).__name__.removesuffix("Error")
-    text = _OWN_NAME.sub("", " ".join(str(exc).split()))
+    text = OWN_NAME.sub("", " ".join(str(exc).split()))
     if isinstance(exc, ssl.SSLError | NoToken):
         return text or name
     if isinstance(exc, OSError) and exc.errno and exc.errno > 0:

@@ -9,7 +9,6 @@ be lost in silence; the other partitions are read meanwhile.
 from __future__ import annotations
 
 import hashlib
-import re
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
@@ -23,7 +22,7 @@ from gateway.clock import Backoff
 from gateway.log import TOMBSTONE, FlawedRecord, Record
 from gateway.log.kafka import record_format
 from gateway.log.kafka.aiokafka_workarounds import fetched, next_records, wait_for_records
-from gateway.log.kafka.errors import CODEC, UNREADABLE, Problem
+from gateway.log.kafka.errors import CODEC, OWN_NAME, UNREADABLE, Problem
 from gateway.log.kafka.options import KafkaOptions
 from gateway.log.kafka.topics import OWN_STATE, is_own
 from gateway.telemetry.metrics import METRICS
@@ -32,8 +31,6 @@ _log = structlog.get_logger("gateway.kafka")
 
 #: Between two lines about one partition. A topic full of such records would otherwise fill the log.
 _LOG_EVERY_S: Final = 60.0
-#: aiokafka puts number and name of the error before each text.
-_OWN_NAME: Final = re.compile(r"^(\[Error \d+\] )?\w+(Error|Exception): ")
 
 Taken = dict[Any, list[Any]]
 
@@ -179,7 +176,7 @@ def problem_of(exc: Exception, offset: int) -> Problem:
 
 
 def _text(exc: Exception) -> str:
-    return _OWN_NAME.sub("", " ".join(str(exc).split()))[:200] or type(exc).__name__
+    return OWN_NAME.sub("", " ".join(str(exc).split()))[:200] or type(exc).__name__
 
 
 def _raise_others(exc: Exception) -> None:

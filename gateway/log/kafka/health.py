@@ -211,6 +211,11 @@ class Availability:
             self._log.gone(self._client)
 
     @property
+    def is_connected(self) -> bool:
+        """Whether there is no problem of the connection."""
+        return CONNECTION not in self._problems
+
+    @property
     def state(self) -> State:
         """The present state."""
         return State(not self._problems, dict(self._problems), self._since, self._throttled)

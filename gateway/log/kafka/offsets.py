@@ -23,9 +23,9 @@ from aiokafka.protocol.offset import OffsetRequest
 from gateway.clock import Backoff, within
 from gateway.log.kafka.aiokafka_workarounds import ObservedClient
 from gateway.log.kafka.errors import CLIENT_ERRORS, GROUP_IN_USE, KafkaAway, Problem, away
-from gateway.log.kafka.incarnation import marked
 from gateway.log.kafka.options import OPEN_S, REQUEST_S, KafkaOptions
 from gateway.log.kafka.outage import limit_logs
+from gateway.log.kafka.topics import marked
 
 #: Timestamps of ListOffsets that mean the two ends of a partition.
 BEGINNING: Final = -2

@@ -254,3 +254,6 @@ def limit_logs() -> None:
             logger = logging.getLogger(name)
             if RATE_LIMIT not in logger.filters:
                 logger.addFilter(RATE_LIMIT)
+    # A line for each missing topic of each answer, hundreds while no subscriber has dead letters: the gateway reports
+    # missing topics and rights itself.
+    logging.getLogger("aiokafka.cluster").setLevel(logging.CRITICAL)

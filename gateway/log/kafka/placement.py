@@ -9,23 +9,29 @@ reading continues at the beginning: records may repeat, and none is skipped sile
 :func:`proceed` and :func:`origin` decide, without I/O; :class:`CursorPlacement` collects the facts. A partition
 without a position was added (then it is read from its beginning), or the cursor is new, or Kafka has forgotten it (then
 it begins, or begins again, at the time that was fixed for it).
+
+Hundreds of cursors are placed when partitions are assigned, and need the same beginnings and the same times, so answers
+of Kafka are shared (:class:`SharedAnswers`). An old one does no harm: a beginning only increases, so reading at an old
+one finds the gap; and the offset of a time stays right, because no record is appended before it afterwards. Only after
+a topic was deleted and created again an old answer is invalid, so answers are stored by incarnation.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 import structlog
 
 from gateway.log import Begin, Begins, Gap, Placed, Start
-from gateway.log.kafka.answers import SharedAnswers
-from gateway.log.kafka.incarnation import is_another
-from gateway.log.kafka.offsets import Committed, GroupInUse, OffsetClient
+from gateway.log.kafka.errors import CLIENT_ERRORS, away
+from gateway.log.kafka.offsets import BEGINNING, END, Committed, GroupInUse, OffsetClient
 from gateway.log.kafka.options import KafkaOptions
+from gateway.log.kafka.topics import TopicIds, is_another
 
 _log = structlog.get_logger("gateway.kafka")
 
@@ -33,6 +39,10 @@ _GONE: Final = (
     "Kafka has removed the positions of this group (offsets.retention.minutes, or the group was deleted): it reads "
     "again from the time at which it began, so that events may be delivered again"
 )
+
+
+#: A start of hundreds of cursors takes some seconds. Ten times more would not save requests.
+KEEP_S: Final = 10.0
 
 
 @dataclass(slots=True, eq=False)
@@ -265,3 +275,80 @@ def origin(others: Collection[Committed | None], *, was: str, now: str) -> Origi
     if any(one.incarnation is None for one in known):
         return Origin(is_at_start=True)
     return Origin(is_gone=bool(was) and not known)
+
+
+class SharedAnswers:
+    """Shared answers of one log. Each method raises ``KafkaAway`` if there is no answer.
+
+    Args:
+        ids: incarnations, shared with the readers of the log.
+    """
+
+    def __init__(self, options: KafkaOptions, offsets: OffsetClient, ids: TopicIds) -> None:
+        self._options = options
+        self._offsets = offsets
+        self._ids = ids
+        self._kept: dict[tuple[Any, float, str], tuple[int, float]] = {}
+        self._asking = asyncio.Lock()
+
+    async def incarnations(self, topics: Collection[str]) -> Mapping[str, str]:
+        """Return the incarnation of each topic that exists, at most ``MAX_AGE_S`` old, by its name in Kafka."""
+        client = await self._offsets.client()
+        try:
+            known = await self._ids.recent(client)
+            if not all(map(known.__contains__, topics)):
+                async with self._asking:
+                    known = await self._ids.recent(client)
+                    if not all(map(known.__contains__, topics)):
+                        known = await self._ids.now(client, topics)
+        except CLIENT_ERRORS as exc:
+            raise away(exc, "Kafka", client) from exc
+        return {topic: known[topic] for topic in topics if topic in known}
+
+    async def beginnings(self, partitions: Collection[Any], ids: Mapping[str, str]) -> dict[Any, int]:
+        """Return the first offset of each partition.
+
+        Args:
+            partitions: by aiokafka's names.
+            ids: incarnations of their topics.
+        """
+
+        async def ask(missing: Collection[Any]) -> Mapping[Any, int]:
+            return await self._offsets.offsets(dict.fromkeys(missing, BEGINNING))
+
+        return await self._kept_or(ask, partitions, ids, BEGINNING)
+
+    async def since(self, partitions: Collection[Any], ids: Mapping[str, str], unix_s: float) -> dict[Any, int]:
+        """Return the offset of the first record appended at or after a time; the end where there is none.
+
+        Args:
+            partitions: by aiokafka's names.
+            ids: incarnations of their topics.
+            unix_s: the time, Unix seconds.
+        """
+
+        async def ask(missing: Collection[Any]) -> Mapping[Any, int]:
+            # The ends first: records appended between the two requests are then behind the end, and are read.
+            ends = await self.ends(missing)
+            return ends | await self._offsets.offsets(dict.fromkeys(missing, max(0, int(unix_s * 1000))))
+
+        return await self._kept_or(ask, partitions, ids, unix_s)
+
+    async def ends(self, partitions: Collection[Any]) -> dict[Any, int]:
+        """Return the offset that the next record of each partition gets, asked now."""
+        return await self._offsets.offsets(dict.fromkeys(partitions, END))
+
+    async def _kept_or(
+        self,
+        ask: Callable[[Collection[Any]], Awaitable[Mapping[Any, int]]],
+        partitions: Collection[Any],
+        ids: Mapping[str, str],
+        at: float,
+    ) -> dict[Any, int]:
+        keys = {tp: (tp, at, ids.get(tp.topic, "")) for tp in partitions}
+        async with self._asking:
+            now = time.monotonic()
+            self._kept = {key: kept for key, kept in self._kept.items() if now - kept[1] < KEEP_S}
+            if missing := [tp for tp, key in keys.items() if key not in self._kept]:
+                self._kept |= {keys[tp]: (offset, now) for tp, offset in (await ask(missing)).items()}
+            return {tp: self._kept[key][0] for tp, key in keys.items() if key in self._kept}

@@ -8,7 +8,7 @@ member as long as the group has no members. Three consequences:
   position means that everything below it was delivered, which stays true for any owner of the partition. At worst an
   older position replaces a newer one of the next owner, which repeats events after a crash and loses none. A position
   only increases within a process, and the owner's next commit replaces it. An offset of a topic that has since been
-  deleted and created again is recognised by its mark (:mod:`gateway.log.kafka.incarnation`).
+  deleted and created again is recognised by its mark (:mod:`gateway.log.kafka.topics`).
 * *A group with members refuses.* An older version of the gateway, which read as a member of ``gateway.billing``, must
   stop first: two readings at a time would deliver everything twice. :meth:`KafkaCursors.load` checks it.
 * *Kafka forgets* offsets of a group without members ``offsets.retention.minutes`` (seven days) after they were
@@ -34,10 +34,10 @@ from gateway.errors import Transient
 from gateway.log import Begins, Placed, Start
 from gateway.log.kafka.errors import KafkaAway
 from gateway.log.kafka.health import CONNECTION, Availability, State
-from gateway.log.kafka.incarnation import mark
 from gateway.log.kafka.offsets import GroupInUse, OffsetClient
 from gateway.log.kafka.options import KafkaOptions
 from gateway.log.kafka.placement import CursorPlace, CursorPlacement, Remembered
+from gateway.log.kafka.topics import mark
 from gateway.telemetry import redaction
 
 _log = structlog.get_logger("gateway.kafka")
@@ -113,7 +113,7 @@ class KafkaCursors:
 
     async def settle(self) -> None:
         """Make commits durable before a release, unless Kafka is unavailable: the next owner continues there."""
-        if self.state is not None and CONNECTION not in self.state.problems:
+        if self._availability is not None and self._availability.is_connected:
             with suppress(Transient):
                 await self.flush()
 

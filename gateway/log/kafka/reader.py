@@ -25,10 +25,9 @@ from gateway.log.kafka.aiokafka_workarounds import end_consumer, state_of
 from gateway.log.kafka.errors import CLIENT_ERRORS, KafkaAway, away
 from gateway.log.kafka.fetcher import PartitionFetcher, RecordMaker
 from gateway.log.kafka.health import CONNECTION, Availability, State, both
-from gateway.log.kafka.incarnation import TopicIds, is_another
 from gateway.log.kafka.options import OPEN_S, KafkaOptions, ReaderPolicy
 from gateway.log.kafka.outage import limit_logs
-from gateway.log.kafka.topics import MissingTopics
+from gateway.log.kafka.topics import MissingTopics, TopicIds, is_another
 
 #: Runs work that must end even if its caller is cancelled, in a task that the log awaits.
 Background = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
@@ -321,7 +320,7 @@ class ConsumerReader(ABC):
         self._turn += 1
         if consumer is not None:
             ended = self._end(consumer)
-            if CONNECTION not in self._availability.state.problems:
+            if self._availability.is_connected:
                 await ended
         self._availability.close()
         self._fetcher.close()
@@ -342,8 +341,8 @@ class ConsumerReader(ABC):
         health = consumer._client.health
         self._availability.look(health, self._options.own_name)
         silent_s = time.monotonic() - self._heard_at
-        is_away = CONNECTION in self._availability.state.problems
-        if (silent_s < self._policy.probe_s and not is_away) or time.monotonic() < health.throttled_until:
+        is_recent = silent_s < self._policy.probe_s and self._availability.is_connected
+        if is_recent or time.monotonic() < health.throttled_until:
             return
         try:
             async with asyncio.timeout(self._policy.request_s / 2):

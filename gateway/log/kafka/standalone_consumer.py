@@ -21,8 +21,8 @@ from aiokafka import TopicPartition, errors
 
 from gateway.log import Batch, Gap, Start, gaps
 from gateway.log.kafka.errors import KafkaAway
-from gateway.log.kafka.incarnation import is_another
 from gateway.log.kafka.reader import ConsumerReader
+from gateway.log.kafka.topics import is_another
 
 
 class StandaloneReader(ConsumerReader):

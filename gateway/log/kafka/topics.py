@@ -1,15 +1,21 @@
-"""Create and list topics (Kafka protocol: CreateTopics, Metadata).
+"""Topics: create and list them, wait for missing ones, distinguish one from a later one of the same name.
 
-Used by ``gateway topics create|list``, at start, and for ``dlq.<subscriber>`` with its first record. The functions
-raise ``KafkaAway`` if Kafka cannot be reached, or refuses.
+They are created by ``gateway topics create``, at start, and ``dlq.<subscriber>`` with its first record. The functions
+that do so raise ``KafkaAway`` if Kafka cannot be reached, or refuses.
+
+Kafka gives each topic an id at its creation (KIP-516, Kafka 2.8). An incarnation is ``<cluster id>/<topic id>``. It is
+stored in the metadata of committed offsets. It has the cluster id because tools that copy a group to another cluster
+(MirrorMaker 2) copy the metadata too, and the topic there is another one with translated offsets: incarnations of two
+clusters cannot be compared. A broker without ids returns no incarnation, and nothing is concluded.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from math import inf
 from typing import Any, Final
@@ -21,19 +27,30 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from gateway.clock import within
 from gateway.config.settings import FAMILIES
 from gateway.config.values import suggestion
-from gateway.log.kafka.errors import CLIENT_ERRORS, UNKNOWN_TOPIC, KafkaAway, Problem, away, first_word, problem_of
+from gateway.log.kafka.errors import (
+    CLIENT_ERRORS,
+    TOO_OLD,
+    UNKNOWN_TOPIC,
+    KafkaAway,
+    Problem,
+    away,
+    first_word,
+    problem_of,
+)
 from gateway.log.kafka.options import OPEN_S, KafkaOptions
 from gateway.log.kafka.outage import limit_logs
+from gateway.log.kafka.requests import NO_ID, topic_ids
 from gateway.telemetry.metrics import METRICS
 
 _log = structlog.get_logger("gateway.kafka")
 
-
 #: For one request to the controller; a cluster that elects one takes some seconds.
 _REQUEST_S: Final = 15.0
 _CLOSE_S: Final = 2.0
-#: Between checks of a topic that does not exist. aiokafka checks only once a minute.
+#: Between checks of topics that do not exist, at least; aiokafka checks only once a minute.
 _LOOK_S: Final = 5.0
+#: The same for each topic: the answer has each of them, and hundreds (of dead letters) cost a percent of a processor.
+_LOOK_EACH_S: Final = 0.05
 #: The same for a topic that this process has just created: the brokers learn of it one after the other.
 _SOON_S: Final = 0.2
 #: Topics of the gateway itself that hold no events: attempts, subscribers and their states, the audit record.
@@ -43,6 +60,14 @@ COMPACTED: Final = frozenset({"fanout.state", "fanout.subscribers"})
 #: Most installations never write one of these.
 _RARE: Final = frozenset({"fanout.replays", "fanout.subscribers", "fanout.audit"})
 _OWN_PREFIXES: Final = ("retry.", "replay.", "dlq.", OWN_STATE)
+#: How long :meth:`TopicIds.recent` uses an answer; a recreated topic is noticed within it and a fetch. One request each
+#: time for all readers of a log; a tenth would cost a percent of a processor with hundreds of topics.
+MAX_AGE_S: Final = 3.0
+#: For one such request: reading continues without an answer, because other parts notice an outage.
+ASK_S: Final = 2.0
+_MARK: Final = "topic-id:"
+#: No error, and a partition without a leader (LEADER_NOT_AVAILABLE), which does not concern the topic.
+_KNOWN: Final = (0, 5)
 
 
 def is_own(topic: str) -> bool:
@@ -168,15 +193,6 @@ async def missing(options: KafkaOptions, names: Collection[str]) -> dict[str, st
     return {name: suggestion(name, [*there, *FAMILIES]) for name in absent}
 
 
-async def is_reachable(options: KafkaOptions) -> bool:
-    """Return whether a new client gets an answer from the configured addresses."""
-    try:
-        async with admin(options):
-            return True
-    except KafkaAway:
-        return False
-
-
 class MissingTopics:
     """The missing topics of one reader: reported, waited for, never created.
 
@@ -236,7 +252,9 @@ class MissingTopics:
 
     def next_look_s(self) -> float:
         """Return after how many seconds to look again; infinity if nothing is missing."""
-        return _SOON_S if self._created else _LOOK_S if self._absent() else inf
+        if self._created:
+            return _SOON_S
+        return max(_LOOK_S, _LOOK_EACH_S * len(absent)) if (absent := self._absent()) else inf
 
     def look(self, consumer: Any, on_metadata: Callable[[], None]) -> None:
         """Forget topics that the consumer knows now; request new metadata now and then. Quick, and never blocks.
@@ -272,49 +290,102 @@ class MissingTopics:
         METRICS.gauge("gateway_kafka_missing_topics").labels(self._group).set(len(self.problems))
 
 
-class Staleness:
-    """Decides whether the producer must be replaced, because Kafka has moved from the addresses that it knows.
+# -- incarnations ----------------------------------------------------------------------------------------------------
 
-    aiokafka learns the brokers' addresses once and does not use the bootstrap servers again (the subject of KIP-899).
-    So when the producer has had no connection for a long time, a new client checks whether it can connect, and since
-    when.
+
+async def incarnations(client: Any, topics: Collection[str]) -> dict[str, str]:
+    """Return the incarnation of each topic, by its name in Kafka; empty if the broker returns none.
+
+    Topics that the broker does not know, or that the user may not see, are left out.
 
     Args:
-        away_s: no check before this time: most outages are shorter.
-        grace_s: time that the old client has after a new one can connect. It is longer than a request whose connection
-            died silently: giving a producer up too early repeats the records that it had sent.
+        client: aiokafka's client of a started consumer or producer.
+        topics: names in Kafka; the request never creates them.
+
+    Raises:
+        KafkaError: no answer.
     """
+    node = client.get_random_node()
+    if node is None:
+        raise errors.NodeNotReadyError("no broker is known")
+    try:
+        answer = await client.send(node, topic_ids(topics))
+    except TOO_OLD:
+        return dict.fromkeys(topics, "")
+    return {
+        name: "" if topic_id == NO_ID else f"{answer.cluster_id}/{urlsafe_b64encode(topic_id).decode().rstrip('=')}"
+        for code, name, topic_id, *_ in answer.topics
+        if code in _KNOWN
+    }
 
-    def __init__(self, options: KafkaOptions, *, away_s: float, grace_s: float) -> None:
-        self._options = options
-        self._away_s = away_s
-        self._grace_s = grace_s
-        self._probe: asyncio.Task[bool] | None = None
-        self._reachable_since: float | None = None
 
-    def is_stale(self, away_s: float, now: float) -> bool:
-        """Return whether to replace the client; called regularly while it has no connection.
+class TopicIds:
+    """Shared knowledge of the readers of one log: incarnations of topics, and partitions that lost their end."""
 
-        Args:
-            away_s: seconds without a connection.
-            now: monotonic seconds.
+    def __init__(self) -> None:
+        self._recent: dict[str, str] = {}
+        self._wanted: set[str] = set()
+        self._asked_at = -MAX_AGE_S
+        self._asking = asyncio.Lock()
+        #: Partitions that end, by a broker's answer, before an offset at which they were read.
+        self.truncated: set[Any] = set()
+        #: A number that changes with each :meth:`truncate`: all cursors of the partition are placed again.
+        self.truncations = 0
+
+    def truncate(self, partitions: Collection[Any]) -> None:
+        """Note partitions that lost their end, by aiokafka's names."""
+        self.truncated.update(partitions)
+        self.truncations += 1
+
+    async def now(self, client: Any, topics: Collection[str]) -> Mapping[str, str]:
+        """Request incarnations now; see :func:`incarnations`."""
+        found = await incarnations(client, topics)
+        self._keep(topics, found)
+        return found
+
+    def knows(self, topic: str) -> bool:
+        """Return whether a broker has answered with the topic's incarnation, or that it has none."""
+        return topic in self._recent
+
+    async def changed(self, client: Any, topics: Collection[str]) -> list[str]:
+        """Return the topics that were deleted and created again since the last call; one caller gets each of them.
+
+        Raises:
+            KafkaError: no answer.
         """
-        if away_s < self._away_s:
-            self._reachable_since = None
-            return False
-        if self._probe is None:
-            self._probe = asyncio.create_task(is_reachable(self._options), name="kafka-probe")
-        elif self._probe.done():
-            is_there = not self._probe.cancelled() and self._probe.result()
-            self._probe = None
-            self._reachable_since = (self._reachable_since or now) if is_there else None
-        return self._reachable_since is not None and now - self._reachable_since > self._grace_s
+        found = await incarnations(client, topics)
+        changed = [topic for topic, now in found.items() if is_another(self._recent.get(topic, ""), now)]
+        self._keep(topics, found)
+        return changed
 
-    def reset(self) -> None:
-        """Start again for a new client."""
-        self._reachable_since = None
+    def _keep(self, topics: Collection[str], found: Mapping[str, str]) -> None:
+        self._wanted.update(topics)
+        self._recent |= found
 
-    def stop(self) -> None:
-        """Stop the checks."""
-        if self._probe is not None:
-            self._probe.cancel()
+    async def recent(self, client: Any) -> Mapping[str, str]:
+        """Return the incarnations of all topics ever requested, at most ``MAX_AGE_S`` old, or from before an outage.
+
+        One reader sends the request for all, and waits at most ``ASK_S``.
+        """
+        if not self._asking.locked() and time.monotonic() - self._asked_at >= MAX_AGE_S:
+            async with self._asking:
+                self._asked_at = time.monotonic()
+                with suppress(errors.KafkaError, OSError, TimeoutError):
+                    async with asyncio.timeout(ASK_S):
+                        self._recent = await incarnations(client, self._wanted)
+        return self._recent
+
+
+def mark(incarnation: str) -> str:
+    """Return the metadata of an offset that was committed for this incarnation (empty: not known)."""
+    return _MARK + incarnation
+
+
+def marked(metadata: str | None) -> str | None:
+    """Return the incarnation from an offset's metadata; None when it was not committed by :func:`mark`."""
+    return metadata.removeprefix(_MARK) if metadata and metadata.startswith(_MARK) else None
+
+
+def is_another(one: str, other: str) -> bool:
+    """Return whether these are certainly two topics of one name, one after the other, in one cluster."""
+    return bool(one and other) and one != other and one.partition("/")[0] == other.partition("/")[0]

@@ -344,7 +344,7 @@ def _gaps_not_named() -> None:
 
 def _topic_ids_ignored() -> None:
     """A topic that was created again is taken for the one before, and read from the old offsets."""
-    from gateway.log.kafka.incarnation import TopicIds
+    from gateway.log.kafka.topics import TopicIds
 
     async def now(self: Any, client: Any, topics: Any) -> dict[str, str]:
         return dict.fromkeys(topics, "")
@@ -359,7 +359,7 @@ def _topic_ids_ignored() -> None:
 
 def _start_when_kafka_answers() -> None:
     """A new subscriber begins at the end of the topic, as it is when Kafka says where that is."""
-    from gateway.log.kafka.answers import SharedAnswers
+    from gateway.log.kafka.placement import SharedAnswers
 
     async def since(self: Any, partitions: Any, ids: Any, unix_s: float) -> dict[Any, int]:
         return dict(await self.ends(partitions))

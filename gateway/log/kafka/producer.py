@@ -1,8 +1,8 @@
-"""Learns the partitions of topics that are written to, and reports topics that were deleted and created again.
+"""What a writer needs of aiokafka's producer: a new one, the sign that it is stale, and the partitions of topics.
 
-Each topic has a task of its own: a missing one holds up no other. The incarnation of a topic is requested before its
-first record is written: a later answer could be that of a topic that has replaced the first one. After that it is
-checked now and then, and the writer continues without an answer.
+Each topic is looked up in a task of its own: a missing one holds up no other. The incarnation of a topic is requested
+before its first record is written: a later answer could be that of a topic that has replaced the first one. After that
+it is checked now and then, and the writer continues without an answer.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Any, Final
 
-from aiokafka import errors
+from aiokafka import AIOKafkaProducer, errors
 
+from gateway.clock import within
 from gateway.log import gaps
 from gateway.log.kafka import topics
+from gateway.log.kafka.aiokafka_workarounds import return_refusals
 from gateway.log.kafka.backlog import WHOLE, Backlog, TopicQueue
-from gateway.log.kafka.errors import CLIENT_ERRORS, KafkaAway, problem_of
-from gateway.log.kafka.incarnation import MAX_AGE_S, TopicIds
-from gateway.log.kafka.options import KafkaOptions
+from gateway.log.kafka.errors import CLIENT_ERRORS, CODEC, KafkaAway, Problem, away, problem_of
+from gateway.log.kafka.options import OPEN_S, KafkaOptions, WriterPolicy
+from gateway.log.kafka.topics import MAX_AGE_S, TopicIds
 
 _ADVICE: Final = (
     "events that were written to the deleted topic are gone, but for those that its readers had read; "
@@ -28,6 +30,98 @@ _ADVICE: Final = (
 )
 #: Between two requests for a topic that one broker has created and another one does not know yet.
 _AGAIN_S: Final = 0.05
+
+
+async def opened(options: KafkaOptions, policy: WriterPolicy, watch: Callable[[Any], None]) -> Any:
+    """Return a connected producer with a producer id, idempotent, ``acks=all``.
+
+    Args:
+        options: brokers, compression.
+        policy: limits of a batch and of the closing.
+        watch: called with the health of its client, before it connects.
+
+    Raises:
+        KafkaAway: Kafka is unavailable, or a library for the codec is missing.
+    """
+    try:
+        producer = AIOKafkaProducer(
+            **options.client(),
+            acks="all",
+            enable_idempotence=True,
+            max_batch_size=policy.max_batch_bytes,
+            compression_type=options.compression,
+        )
+    except RuntimeError as exc:
+        problem = Problem(CODEC, " ".join(str(exc).split()))
+        raise KafkaAway(str(problem), problem) from exc
+    watch(producer.client.health)
+    return_refusals(producer)
+    try:
+        async with asyncio.timeout(OPEN_S):
+            await producer.start()
+    except BaseException as exc:
+        await within(policy.close_s, producer.stop())
+        if not isinstance(exc, CLIENT_ERRORS):
+            raise
+        raise away(exc, "producer", producer.client) from exc
+    return producer
+
+
+class Staleness:
+    """Decides whether the producer must be replaced, because Kafka has moved from the addresses that it knows.
+
+    aiokafka learns the brokers' addresses once and does not use the bootstrap servers again (the subject of KIP-899).
+    So when the producer has had no connection for a long time, a new client checks whether it can connect, and since
+    when.
+
+    Args:
+        away_s: no check before this time: most outages are shorter.
+        grace_s: time that the old client has after a new one can connect. It is longer than a request whose connection
+            died silently: giving a producer up too early repeats the records that it had sent.
+    """
+
+    def __init__(self, options: KafkaOptions, *, away_s: float, grace_s: float) -> None:
+        self._options = options
+        self._away_s = away_s
+        self._grace_s = grace_s
+        self._probe: asyncio.Task[bool] | None = None
+        self._reachable_since: float | None = None
+
+    def is_stale(self, away_s: float, now: float) -> bool:
+        """Return whether to replace the client; called regularly while it has no connection.
+
+        Args:
+            away_s: seconds without a connection.
+            now: monotonic seconds.
+        """
+        if away_s < self._away_s:
+            self._reachable_since = None
+            return False
+        if self._probe is None:
+            self._probe = asyncio.create_task(is_reachable(self._options), name="kafka-probe")
+        elif self._probe.done():
+            is_there = not self._probe.cancelled() and self._probe.result()
+            self._probe = None
+            self._reachable_since = (self._reachable_since or now) if is_there else None
+        return self._reachable_since is not None and now - self._reachable_since > self._grace_s
+
+    def reset(self) -> None:
+        """Start again for a new client."""
+        self._reachable_since = None
+
+    def stop(self) -> None:
+        """Stop the checks."""
+        if self._probe is not None:
+            self._probe.cancel()
+
+
+async def is_reachable(options: KafkaOptions) -> bool:
+    """Return whether a new client gets an answer from the configured addresses."""
+    try:
+        async with topics.admin(options):
+            return True
+    except KafkaAway:
+        return False
 
 
 class TopicResolver:
@@ -72,23 +166,6 @@ class TopicResolver:
 
     # -- partitions ---------------------------------------------------------------------------------------------
 
-    def partitions(self, topic: TopicQueue) -> Collection[int] | None:
-        """Return the partitions as the producer knows them at this moment."""
-        found: Collection[int] | None = self._producer.client.cluster.partitions_for_topic(
-            self._options.kafka_name(topic.name)
-        )
-        return found
-
-    def fit(self, topic: TopicQueue) -> bool:
-        """Adjust the number of queues to the topic's partitions. False: that needs a new producer."""
-        known = self.partitions(topic)
-        if known is None or not topic.partitions or len(known) == len(topic.partitions):
-            return True
-        if self._backlog.place(topic, len(known)):
-            self._on_resolved()
-            return True
-        return False
-
     def soon(self, topic: TopicQueue, now: float) -> None:
         """Ask for the partitions, unless a request is under way or it is too early.
 
@@ -109,7 +186,6 @@ class TopicResolver:
             topic.resolving.reset()
             if not topic.partitions:
                 self._backlog.place(topic, len(found))
-            self.fit(topic)
             self._backlog.works(topic, WHOLE)
         finally:
             self._resolving.pop(topic.name, None)
@@ -121,7 +197,7 @@ class TopicResolver:
         async with asyncio.timeout(self._resolve_s):
             await client.add_topic(kafka_name)
             await client.force_metadata_update()
-        if self.partitions(topic) is None:
+        if client.cluster.partitions_for_topic(kafka_name) is None:
             if kafka_name in client.cluster.unauthorized_topics:
                 raise errors.TopicAuthorizationFailedError(kafka_name)
             if not self._options.create_topics:

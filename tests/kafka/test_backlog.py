@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.log import Record
-from gateway.log.kafka.send_queue import SendQueue
+from gateway.log.kafka.backlog import SendQueue, TopicQueue
 
 VALUE = b'{"specversion":"1.0","id":"00000000000000000000000000000000"}'
 
@@ -41,7 +41,7 @@ def test_no_record_carries_a_time_that_is_still_to_come(ahead_s: float, is_kept:
     """Kafka 4 refuses more than an hour of that; the journal's time of an event of a wrong clock must not block all."""
     began = time.time()
     record = Record("events", 7, began + ahead_s, "sms.dr", "k", "0" * 32, VALUE)
-    queue, builder = SendQueue("sms.dr", 0), Builder()
+    queue, builder = SendQueue(TopicQueue("sms.dr"), 0), Builder()
     queue.pending.append((record, b"k", Ticket()))
     queue.fill(builder, None, 0.0)
     (timestamp,) = builder.timestamps
