@@ -21,7 +21,7 @@ from gateway.errors import ConfigError
 from gateway.fanout import planning
 from gateway.finding import Finding
 from gateway.ingest.endpoints import endpoints
-from gateway.log.journal.storage import FILE_NAME, old_layout
+from gateway.log.journal.files import FILE_NAME, old_layout
 from gateway.log.kafka.diagnosis import diagnose
 from gateway.log.kafka.options import KafkaOptions
 

@@ -15,8 +15,8 @@ from gateway.cli.tables import print_table
 from gateway.errors import JournalDamaged
 from gateway.log.journal.check import JournalReport
 from gateway.log.journal.check import check as checked
+from gateway.log.journal.files import FILE_NAME
 from gateway.log.journal.salvage import salvage as salvaged
-from gateway.log.journal.storage import FILE_NAME
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 

@@ -23,7 +23,7 @@ from gateway.config.values import suggestion
 from gateway.errors import Broken
 from gateway.fanout.filters import Filter
 from gateway.log import Record
-from gateway.log.journal.storage import FILE_NAME
+from gateway.log.journal.files import FILE_NAME
 from gateway.search.keys import parsed
 
 EXAMPLES: Final = """

@@ -97,7 +97,11 @@ class JournalModel(RuleBasedStateMachine):
     def commit(self, group: str, share: float) -> None:
         low = self.committed[group]
         offset = low + round(max(0, self.fetched[group] - low) * share)
-        self.journal.cursors.commit(group, EVENTS, offset)
+
+        async def commit_one() -> None:
+            self.journal.cursors.commit(group, EVENTS, offset)
+
+        self.runner.run(commit_one())
         self.committed[group] = max(low, offset)
 
     @rule()
