@@ -18,10 +18,9 @@ from gateway.fanout import attempts
 from gateway.fanout.attempts import Attempt
 from gateway.log import Record
 from gateway.log.journal import EVENTS, Journal
-from gateway.search.index import Index
+from gateway.search.index import EventKind, Index
 from gateway.search.indexer import Indexer
 from gateway.search.keys import asked, callback_of, keys_of_attempts, keys_of_events, matches, parsed
-from gateway.search.run import EventKind
 
 #: Seconds after which a page ends with what was found so far, and with the offset of the next page.
 PATIENCE_S: Final = 1.0

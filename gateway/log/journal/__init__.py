@@ -1,9 +1,9 @@
 """The embedded log: a folder on local disk with one SQLite file, written by one process.
 
 ===============  =====================================================================================
-``journal``      the log for its readers: appends, and the state that the writer reports (``following``);
-                 ``streams``: its streams, with their newest records in memory and in the file
-``reader``       reads streams, with gaps at their place; ``positions``: of readers, and what expires before them
+``journal``      the log for its readers: appends, the state that the writer reports (``following``), positions, and
+                 what expires before them; ``streams``: its streams, with their newest records in memory and in the file
+``reader``       reads streams, with gaps at their place
 ``writer``       the one writer of the file, in this process or behind a socket (:mod:`gateway.link`): one row for
                  each stream and turn of its event loop; ``batch_format``: without repeats, and the bytes of a row
 ``storage``      the SQLite file; ``rows`` reads rows that a disk may have damaged

@@ -194,6 +194,15 @@ class Streams:
         """Return the newest records in memory; None if no reader reads this stream."""
         return self._caches.get(stream)
 
+    def stored(self, commit: Commit) -> None:
+        """Note records that have become durable, and show them to readers."""
+        stream, base, count, _, _ = commit
+        self._bounds[stream] = (self.floor(stream), base + count)
+        cache = self._caches.get(stream)
+        if cache is not None:
+            cache.extend(commit)
+        self._wake(stream)
+
     def _wake(self, stream: str) -> None:
         for wake in self._listeners.get(stream, ()):
             wake()
