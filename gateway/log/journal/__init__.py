@@ -2,8 +2,8 @@
 
 ===============  =====================================================================================
 ``journal``      the log for its readers: appends, the state that the writer reports (``following``), positions, and
-                 what expires before them; ``streams``: its streams, with their newest records in memory and in the file
-``reader``       reads streams, with gaps at their place
+                 what expires before them
+``reader``       streams with their newest records in memory; readers of them, and of the file (``connection``)
 ``writer``       the one writer of the file, in this process or behind a socket (:mod:`gateway.link`): one row for
                  each stream and turn of its event loop; ``batch_format``: without repeats, and the bytes of a row
 ``storage``      the SQLite file; ``rows`` reads rows that a disk may have damaged

@@ -24,10 +24,9 @@ from gateway.log import Appended, Begins, Entry, Gap, LogKind, OnAssigned, OnRev
 from gateway.log.journal import batch_format
 from gateway.log.journal.batch_format import EVENTS, stream_of
 from gateway.log.journal.following import Positions, Snapshot, Writer, WriterState
-from gateway.log.journal.reader import JoinedReader, JournalReader
+from gateway.log.journal.reader import JoinedReader, JournalReader, Streams
 from gateway.log.journal.retention import Retention, Trimmed
 from gateway.log.journal.rows import SegmentInfo
-from gateway.log.journal.streams import Streams
 from gateway.log.journal.writer import JournalWriter
 
 #: A crash repeats the deliveries of this time; ten times less doubles the commits of an idle gateway.
@@ -71,6 +70,7 @@ class Journal(Streams):
             assert retention is not None
             writer = JournalWriter(folder, retention, known_ids=known_ids, clock=clock)
         super().__init__(folder, writer)
+        self._folder = folder
         #: See :attr:`gateway.log.EventLog.kind`.
         self.kind: LogKind = "journal"
         self._on_replaced = on_replaced
@@ -92,7 +92,7 @@ class Journal(Streams):
             return
         await self.writer.start(self)
         try:
-            await self._open_file()
+            await self.file.open()
         except BaseException:
             await self._release()
             raise
@@ -109,7 +109,7 @@ class Journal(Streams):
 
     async def _release(self) -> None:
         """Close the file, then the writer: its connection is the last one, and copies the WAL into the file."""
-        await self._close_file()
+        await self.file.close()
         await self.writer.stop()
 
     # -- what the writer reports, see gateway.log.journal.following.Follower ------------------------------------
@@ -255,7 +255,7 @@ class JournalCursors:
         """Return where a cursor without a position begins in a stream."""
         if not isinstance(start, str):
             since = [begin.since for topic, begin in start.items() if stream_of(topic) == stream]
-            return await self._streams.offset_at(stream, min(since)) if since else self._streams.floor(stream)
+            return await self._streams.file.offset_at(stream, min(since)) if since else self._streams.floor(stream)
         if start == "latest":  # events that were answered before this call are before the beginning
             await self._streams.sync()
         return self._streams.beginning(stream, start)

@@ -22,9 +22,9 @@ import structlog
 from gateway.errors import Broken, JournalFull, JournalUnavailable, NotNow
 from gateway.log import Appended
 from gateway.log.journal import sqlite_errors
-from gateway.log.journal.batch_format import EVENTS, CommitBatch, KnownIds
+from gateway.log.journal.batch_format import EVENTS, Commit, CommitBatch, KnownIds
 from gateway.log.journal.files import FolderLock, old_layout
-from gateway.log.journal.following import Commit, Follower, Positions, Snapshot, WriterState
+from gateway.log.journal.following import Follower, Positions, Snapshot, WriterState
 from gateway.log.journal.open_files import JournalMoved, OpenFiles
 from gateway.log.journal.retention import Enforcer, Retention, Trimmed
 from gateway.log.journal.storage import Store

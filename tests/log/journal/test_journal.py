@@ -117,7 +117,7 @@ async def test_times_never_run_backward_when_the_clock_does(tmp_path: Path) -> N
         reader = await journal.browse("any", [], start="earliest")
         first, second = await reader.fetch(max_records=9, wait_s=0)
         assert first.appended_at <= second.appended_at
-        assert await journal.offset_at(EVENTS, 1_000_000.0) == 0
+        assert await journal.file.offset_at(EVENTS, 1_000_000.0) == 0
 
 
 async def test_reader_behind_the_memory_reads_the_file_and_comes_back_in_order(tmp_path: Path) -> None:
@@ -276,7 +276,8 @@ async def test_reading_that_may_heal_is_transient(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
         await journal.append([entry(1)])
         reader = await journal.browse("any", [], start="earliest")
-        journal._store.close()
+        assert journal.file.store is not None
+        journal.file.store.close()
         with pytest.raises(Transient, match="SQLite refused"):
             await reader.fetch(max_records=9, wait_s=0)
 
