@@ -210,23 +210,22 @@ class Store:
         """
         now = self._carried(now)
         bases: dict[str, int] = {}
-        with self._translated():
-            try:
-                self._db.execute("BEGIN IMMEDIATE")
-                for name, draft in appends.items():
-                    stream = self.streams.get(name) or self._create(name)
-                    self._insert(stream, draft, now)
-                    bases[name] = stream.head
-                if cursors:
-                    self._db.executemany(
-                        "INSERT INTO cursor VALUES (?, ?, ?) "
-                        "ON CONFLICT (name, stream) DO UPDATE SET position = excluded.position",
-                        [(name, stream_name, position) for (name, stream_name), position in cursors.items()],
-                    )
-                self._db.execute("COMMIT")
-            except sqlite3.Error:
-                self._rollback(set(appends))
-                raise
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            for name, draft in appends.items():
+                stream = self.streams.get(name) or self._create(name)
+                self._insert(stream, draft, now)
+                bases[name] = stream.head
+            if cursors:
+                self._db.executemany(
+                    "INSERT INTO cursor VALUES (?, ?, ?) "
+                    "ON CONFLICT (name, stream) DO UPDATE SET position = excluded.position",
+                    [(name, stream_name, position) for (name, stream_name), position in cursors.items()],
+                )
+            self._db.execute("COMMIT")
+        except sqlite3.Error as exc:
+            self._rollback(set(appends))
+            raise translated(exc, self.path) from exc
         for name, draft in appends.items():
             self.streams[name].head += draft.count
             self.streams[name].newest_at = now
