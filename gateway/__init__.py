@@ -26,7 +26,7 @@ GLOSSARY: Final = {
     "gap": "Records that are missing in what is read, with the reason. ``gateway.log``",
     "log": "The durable store of events that is read in order: journal or Kafka. ``gateway.log``",
     "journal": "The log on the disk of this machine, a SQLite database. ``gateway.log.journal``",
-    "commit": "A transaction of the journal, which stores all that waits. ``gateway.log.journal.group_commit``",
+    "commit": "A transaction of the journal, which stores all that waits. ``gateway.log.journal.writer``",
     "retention": "How long, and up to which size, the journal keeps records. ``gateway.log.journal.retention``",
     "publisher": "The component that copies records of the journal to Kafka. ``gateway.publisher``",
     "cursor": "A reader's way through a log, with the position that is stored for it. ``gateway.log.cursor``",

@@ -25,7 +25,7 @@ PRIVATE: Final = {
     },
     "pauses a socket, or looks at who is connected: no interface has a use for it": {
         "ingest/test_pipelined.py": 3,
-        "log/test_link.py": 17,
+        "log/test_link.py": 16,
     },
     "makes a bound small, so that it is met with little data": {
         "fanout/test_filters.py": 8,
@@ -74,7 +74,7 @@ PRIVATE: Final = {
         "ingest/test_fast_path.py": 3,
         "kafka/test_options.py": 1,
         "kafka/test_publisher.py": 2,
-        "log/journal/test_journal.py": 2,
+        "log/journal/test_journal.py": 1,
         "log/journal/test_rows.py": 1,
         "publisher/test_topic_cursor.py": 2,
         "search/test_index.py": 2,

@@ -35,7 +35,7 @@ async def _check(folder: Path, most: int, passed: set[str], **config: Any) -> No
 
 @nightly
 async def test_a_receipt_passes_through_no_more_files_than_before(tmp_path: Path) -> None:
-    await _check(tmp_path, _MOST_FILES, _PASSED | {"PositionKeeper._saved"})
+    await _check(tmp_path, _MOST_FILES, _PASSED | {"JournalCursors._saved"})
 
 
 @nightly

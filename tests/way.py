@@ -58,7 +58,7 @@ _RUNS: Final = {asyncio.events.__file__: "_run", thread.__file__: "run"}
 _SOCKETS: Final = {"BaseSelectorEventLoop._add_reader", "BaseSelectorEventLoop._add_writer"}
 _COMPREHENSIONS: Final = {"<genexpr>", "<listcomp>", "<dictcomp>", "<setcomp>"}
 #: A position is durable: in the journal, in Kafka.
-_STORED: Final = {"PositionKeeper._saved", "OffsetClient.commit"}
+_STORED: Final = {"JournalCursors._saved", "OffsetClient.commit"}
 #: Packages that read the log for themselves.
 _ASIDE: Final = {"admin", "alerts", "search"}
 

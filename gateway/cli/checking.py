@@ -34,7 +34,7 @@ from gateway.fanout.retry_moves import FIRST_WAIT_S
 from gateway.fanout.retry_records import REPLAY, dlq_topic, retry_topic
 from gateway.finding import Finding
 from gateway.ingest.endpoints import endpoints
-from gateway.log.journal.storage import FILE_NAME, old_layout
+from gateway.log.journal.files import FILE_NAME, old_layout
 from gateway.log.kafka.check_rules import Needs, TopicNeed
 from gateway.log.kafka.diagnosis import diagnose
 from gateway.log.kafka.options import KafkaOptions

@@ -18,8 +18,8 @@ from gateway.config.settings import Settings
 from gateway.errors import ConfigError, JournalDamaged
 from gateway.log.journal.check import JournalReport
 from gateway.log.journal.check import check as checked
+from gateway.log.journal.files import FILE_NAME
 from gateway.log.journal.salvage import salvage as salvaged
-from gateway.log.journal.storage import FILE_NAME
 from gateway.log.kafka import KafkaOptions
 from gateway.log.kafka import topics as kafka_topics
 

@@ -24,7 +24,7 @@ from gateway.errors import Broken, ConfigError
 from gateway.eventloop import run_async
 from gateway.fanout.filters import Filter, compile_filter
 from gateway.log import Record
-from gateway.log.journal.storage import FILE_NAME
+from gateway.log.journal.files import FILE_NAME
 from gateway.search.keys import parsed
 
 EXAMPLES: Final = """

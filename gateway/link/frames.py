@@ -13,7 +13,8 @@ import orjson
 import structlog
 
 from gateway.errors import GatewayError, JournalFull, JournalUnavailable, NotNow
-from gateway.log.journal.following import Commit, Positions, Snapshot, WriterState
+from gateway.log.journal.batch_format import Commit
+from gateway.log.journal.following import Positions, Snapshot, WriterState
 from gateway.log.journal.retention import Trimmed
 from gateway.log.journal.rows import SegmentInfo
 

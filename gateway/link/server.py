@@ -27,7 +27,8 @@ from gateway.link.frames import (
     snapshot_out,
     trimmed_out,
 )
-from gateway.log.journal.following import Commit, Snapshot, WriterState
+from gateway.log.journal.batch_format import Commit
+from gateway.log.journal.following import Snapshot, WriterState
 from gateway.log.journal.retention import Trimmed
 from gateway.log.journal.writer import JournalWriter
 

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Final
 
 import structlog
 
@@ -15,6 +16,13 @@ from gateway.errors import GatewayError, is_logged
 from gateway.log import EventLog, LogReader
 from gateway.log.cursor import AttachedCursors, Change, Cursor
 from gateway.telemetry import redaction
+
+#: Shortest pause between attempts while the log is unavailable.
+FIRST_BACKOFF_S: Final = 0.5
+#: How long one fetch waits for records: if all remaining ones are of other topics, the cursor must notice soon.
+_WAIT_S: Final = 0.2
+#: A cursor that catches up lets another one run after this time.
+_SLOT_S: Final = 1.0
 
 _log = structlog.get_logger("gateway.reading")
 
@@ -25,43 +33,30 @@ class ReadingPolicy:
 
     Args:
         max_records: records of one step. More of them hold the event loop for milliseconds.
-        fetch_wait_s: how long one fetch waits for records. A shorter time wakes an idle reading without use; the wait
-            never delays a record.
         linger_s: pause after a step with fewer records than the consumers can accept, so that records that arrive
             meanwhile are handed out together; 0 where each record is worth more than the processor time.
         busy_linger_s: the pause after a step with at least ``busy_records``.
         busy_records: records of a step from which ``busy_linger_s`` applies.
-        catch_up_wait_s: as ``fetch_wait_s``, for a cursor that catches up: if all remaining records are of other
-            topics, it must notice soon.
         keep_alive_s: interval of fetches while no consumer accepts records: Kafka revokes the partitions of a
             consumer that does not fetch (``max.poll.interval.ms``, 300 s by default).
         spread: cursors within so many records of the foremost one start together; the others catch up. With ten times
             more, a start reads for a long time what most cursors have already.
         catch_ups: at most so many cursors catch up at a time. Each needs a reader of its own.
-        slot_s: a cursor that catches up lets another one run after this time.
-        loads: at most so many positions are requested at a time.
-        flush_s: how long a rebalance waits until commits are durable.
-        first_backoff_s, max_backoff_s: between attempts while the log is unavailable.
+        max_backoff_s: between attempts while the log is unavailable.
     """
 
     max_records: int = 500
-    fetch_wait_s: float = 5.0
     linger_s: float = 0.0
     busy_linger_s: float = 0.0
     busy_records: int = 1
-    catch_up_wait_s: float = 0.2
     keep_alive_s: float = 30.0
     spread: int = 20_000
     catch_ups: int = 4
-    slot_s: float = 1.0
-    loads: int = 16
-    flush_s: float = 1.0
-    first_backoff_s: float = 0.5
     max_backoff_s: float = 30.0
 
     def backoff(self) -> Backoff:
         """Return the pauses between attempts while the log is unavailable."""
-        return Backoff(first_s=self.first_backoff_s, last_s=self.max_backoff_s)
+        return Backoff(first_s=FIRST_BACKOFF_S, last_s=self.max_backoff_s)
 
 
 class CatchUps:
@@ -161,7 +156,7 @@ class CatchUps:
         self.look((cursor,))
 
     async def _read(self, cursor: Cursor) -> None:
-        until = self._clock.monotonic() + self._policy.slot_s
+        until = self._clock.monotonic() + _SLOT_S
         begins = dict(cursor.next)
         reader = await self._log.browse(cursor.name, cursor.topics, positions=begins)
         try:
@@ -182,8 +177,7 @@ class CatchUps:
             await reader.close()
 
     async def _step(self, cursor: Cursor, reader: LogReader, room: int) -> bool:
-        most = min(room, self._policy.max_records)
-        batch = await reader.fetch(max_records=most, wait_s=self._policy.catch_up_wait_s)
+        batch = await reader.fetch(max_records=min(room, self._policy.max_records), wait_s=_WAIT_S)
         return self._attached.give_alone(cursor, batch)
 
 

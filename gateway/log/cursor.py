@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
 import structlog
 
 from gateway.errors import GatewayError, is_logged
 from gateway.log import Batch, Begins, EventLog, Gap, Placed, Record, Start, gaps
 from gateway.telemetry import redaction
+
+#: At most so many positions are requested at a time.
+_LOADS: Final = 16
+#: How long a rebalance waits until commits are durable.
+_FLUSH_S: Final = 1.0
 
 _log = structlog.get_logger("gateway.reading")
 
@@ -133,16 +138,15 @@ class Cursor:
 Places = Mapping[Cursor, Mapping[str, Placed]]
 
 
-async def load(log: EventLog, cursors: Collection[Cursor], partitions: Collection[str], *, at_once: int) -> Places:
+async def load(log: EventLog, cursors: Collection[Cursor], partitions: Collection[str]) -> Places:
     """Return where cursors continue in partitions; cursors whose positions the log cannot return now are left out.
 
     Args:
         log: has the positions.
         cursors: to be placed.
         partitions: all partitions of this process, or the new ones.
-        at_once: number of positions requested at a time.
     """
-    limit = asyncio.Semaphore(at_once)
+    limit = asyncio.Semaphore(_LOADS)
     found: dict[Cursor, Mapping[str, Placed]] = {}
 
     async def ask(cursor: Cursor) -> None:
@@ -209,21 +213,20 @@ def pass_gaps(log: EventLog, places: Places) -> None:
     gaps.report_each(log.kind, found)
 
 
-async def give_up(log: EventLog, cursors: Collection[Cursor], partitions: Collection[str], *, flush_s: float) -> None:
+async def give_up(log: EventLog, cursors: Collection[Cursor], partitions: Collection[str]) -> None:
     """Make cursors settle partitions that are being revoked, and make their commits durable.
 
     Args:
         log: stores the commits.
         cursors: those that have the partitions.
         partitions: being revoked.
-        flush_s: how long making them durable may take, seconds.
     """
     results = await asyncio.gather(*(cursor.consumer.revoked(partitions) for cursor in cursors), return_exceptions=True)
     for cursor, fault in zip(cursors, results, strict=True):
         if isinstance(fault, Exception):
             _log.error("reading.revoke_failed", group=cursor.name, error=redaction.fault(fault))
     try:
-        async with asyncio.timeout(flush_s):
+        async with asyncio.timeout(_FLUSH_S):
             await log.cursors.flush()
     except (TimeoutError, GatewayError) as exc:
         # An outage has its own lines. The next owner of the partitions delivers again what was not stored.

@@ -29,11 +29,13 @@ import structlog
 from gateway.clock import Clock, sleep
 from gateway.errors import GatewayError, is_logged
 from gateway.log import AssignedReader, Batch, EventLog, Placed
-from gateway.log.catch_up import CatchUps, ReadingPolicy
+from gateway.log.catch_up import FIRST_BACKOFF_S, CatchUps, ReadingPolicy
 from gateway.log.cursor import AttachedCursors, Change, Consumer, Cursor, Places, foremost, give_up, load, pass_gaps
 from gateway.telemetry import redaction
 
 _POLICY: Final = ReadingPolicy()
+#: How long one fetch waits for records. A shorter time wakes an idle reading without use; the wait delays no record.
+_FETCH_WAIT_S: Final = 5.0
 
 _log = structlog.get_logger("gateway.reading")
 
@@ -197,7 +199,7 @@ class SharedReader:
         if room <= 0:
             await self._wait(self._reader)
             return
-        batch = await self._reader.fetch(max_records=room, wait_s=self._policy.fetch_wait_s)
+        batch = await self._reader.fetch(max_records=room, wait_s=_FETCH_WAIT_S)
         if self._before is not None:
             await self._before(batch)
         self._hand_out(batch)
@@ -272,7 +274,7 @@ class SharedReader:
         backoff = self._policy.backoff()
         while True:
             cursors = list(self._cursors.values())
-            places = await load(self._log, cursors, partitions, at_once=self._policy.loads)
+            places = await load(self._log, cursors, partitions)
             if places or not self._cursors:
                 return places
             await sleep(self._clock, backoff.next_s())
@@ -303,7 +305,7 @@ class SharedReader:
             await sleep(self._clock, backoff.next_s())
 
     async def _try_to_admit(self, cursor: Cursor) -> bool:
-        places = await load(self._log, [cursor], self._begun - cursor.partitions, at_once=1)
+        places = await load(self._log, [cursor], self._begun - cursor.partitions)
         if cursor not in places:
             return False
         placed = places[cursor]
@@ -322,7 +324,7 @@ class SharedReader:
         partitions, cursor.partitions = cursor.partitions, frozenset()
         cursor.next = {}
         await cursor.consumer.revoked(partitions)
-        await sleep(self._clock, self._policy.first_backoff_s)
+        await sleep(self._clock, FIRST_BACKOFF_S)
         await self._admit(cursor)
 
     async def _on_revoked(self, partitions: Collection[str]) -> None:
@@ -341,7 +343,7 @@ class SharedReader:
         for name in gone:
             self._attached.shared.pop(name, None)
         await self._catch_ups.drop(touched)
-        await give_up(self._log, touched, gone, flush_s=self._policy.flush_s)
+        await give_up(self._log, touched, gone)
         self.changed()
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:

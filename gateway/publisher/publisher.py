@@ -211,7 +211,7 @@ class Publisher:
         async with self._counting:
             while (first := self._lag.seen) < (head := self._journal.head(EVENTS)):
                 below = min(head, first + _COUNTED_AT_ONCE)
-                for end, by_topic in await self._journal.heads(EVENTS, first, below):
+                for end, by_topic in await self._journal.file.heads(EVENTS, first, below):
                     self._lag.add(end, by_topic)
                 self._lag.seen = max(self._lag.seen, below)
 

@@ -5,8 +5,7 @@ no answer. Its content is derived from the journal: the index may be deleted at 
 
 ===========  =====================================================================================
 ``keys``     pure: keys of an event, and keys of a search text
-``run``      pure: the keys of some thousand records, as columns
-``index``    the file: keys and kinds → offsets in the journal, and positions in Kafka. Blocks
+``index``    keys and kinds → offsets in the journal, and positions in Kafka: columns in a file. Blocks
 ``indexer``  journal → index, in small slices with pauses; lag; retention; rebuilds a broken index
 ``search``   the queries of console, API and ``gateway explain``
 ===========  =====================================================================================

@@ -1,12 +1,13 @@
-"""The file of the index: SQLite in the journal's folder, used from one thread, without asyncio.
+"""The index: keys and kinds of records, as columns in a SQLite file. Used from one thread, without asyncio.
 
-The newest records are in memory, as a run (:mod:`gateway.search.run`). The columns of a full run are stored, each as
-one row, and never changed: an event costs about 30 bytes of disk, once. A search scans the hashes of every run, newest
-first: 0.2 ms for each 20,000 events, 0.1 s for ten million. Retention deletes runs.
+A *run* has the keys of a range of records. That of the newest records is in memory. The columns of a full run are
+stored, each as one row, and never changed: an event costs about 30 bytes of disk, once. They are not sorted: a search
+runs ``bytes.find`` over the hashes of every run, newest first: 0.2 ms for each 20,000 events (256 KiB), 0.1 s for ten
+million. Hashes are CRC-32 and may collide; the caller compares the events. Retention deletes runs.
 
-Rejected: a row for each key (each is on another page: a million events wrote seven kilobytes for every event, and took
-more than twice the time), SQLite's full-text search (five times the size and the work), sorted runs (a search is
-faster, but sorting costs 0.7 µs more for an event, a quarter of the total).
+Rejected: a row for each key (each is on another page: a million events wrote seven kilobytes for every event), a table
+of sorted keys for each run (20 µs of work for an event instead of 0.2, and twice the disk), SQLite's full-text search
+(five times the size and the work), sorted runs (sorting costs 0.7 µs for an event, a quarter of the total).
 
 A position is stored with the run that it covers, in one transaction. After a crash of the process, the records that
 were only in memory are indexed again from the journal: some thousand records, quickly. The same applies to a run that
@@ -21,36 +22,31 @@ from __future__ import annotations
 
 import sqlite3
 import time
+import zlib
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
+
+import orjson
 
 from gateway.log import Record
 from gateway.log.journal import files
-from gateway.search.run import (
-    HASHES,
-    KINDS,
-    NAMES,
-    PLACES,
-    RECORDS,
-    EventKind,
-    KeysOf,
-    Read,
-    Run,
-    hashed,
-    of_kind,
-    with_hash,
-    with_hashes,
-)
 
 FILE_NAME: Final = "search.sqlite"
 _APPLICATION_ID: Final = 0x4E585349  # "NXSI"
 #: Increase it when keys change: an index of another version is built again.
 _VERSION: Final = 4
+#: Hashes in a run, of some 20,000 events. Ten times more uses more memory, and more records are indexed again after a
+#: crash; with ten times less a search reads ten times as many rows.
+_FULL: Final = 65_536
+#: The columns: two with an item for each hash, names of kinds as JSON, two with an item for each record.
+_HASHES, _PLACES, _NAMES, _KINDS, _RECORDS = range(5)
+#: Returns a column of a run. Places are offsets relative to the run's first.
+_Read = Callable[[int], bytes]
 #: Records whose keys are computed at once, with the interpreter locked.
 _SLICE: Final = 128
 #: Batches examined for one offset; they overlap only while partitions progress unequally.
@@ -69,6 +65,70 @@ CREATE TABLE IF NOT EXISTS published (
   kafka_offset INTEGER NOT NULL, places BLOB NOT NULL, PRIMARY KEY (topic, first, partition)
 ) WITHOUT ROWID;
 """
+
+
+class EventKind(NamedTuple):
+    """Attributes that thousands of events have in common. In a query, an empty attribute matches any value."""
+
+    topic: str = ""
+    type: str = ""
+    callback: str = ""
+
+
+class Keys(NamedTuple):
+    """The keys of some records.
+
+    Args:
+        places: of the records, ascending: offsets relative to the first one of the run.
+        hashes: of texts, see :func:`hashed`.
+        of: for each hash, the place of its record.
+        kinds: for each record; empty in a stream without queries for kinds.
+    """
+
+    places: Sequence[int]
+    hashes: Sequence[int]
+    of: Sequence[int]
+    kinds: Sequence[EventKind] = ()
+
+
+#: Computes keys of records; the second argument is the first offset of the run.
+KeysOf = Callable[[Sequence[Record], int], Keys]
+
+
+class Run:
+    """The newest records of a stream, in memory.
+
+    Attributes:
+        first: offset of the first record in it.
+        position: offset behind its last record.
+    """
+
+    def __init__(self, first: int) -> None:
+        self.first = self.position = first
+        self._columns = {column: array("I") for column in (_HASHES, _PLACES, _KINDS, _RECORDS)}
+        self._names: dict[EventKind, int] = {}
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the run has to be stored."""
+        return len(self._columns[_HASHES]) >= _FULL
+
+    def add(self, keys: Keys) -> None:
+        """Append the keys of further records."""
+        columns, names = self._columns, self._names
+        columns[_HASHES].extend(keys.hashes)
+        columns[_PLACES].extend(keys.of)
+        columns[_KINDS].extend([names.setdefault(kind, len(names)) for kind in keys.kinds])
+        columns[_RECORDS].extend(keys.places)
+
+    def read(self, column: int) -> bytes:
+        """Return a column in its stored form."""
+        return orjson.dumps(list(map(list, self._names))) if column == _NAMES else self._columns[column].tobytes()
+
+
+def hashed(text: str) -> int:
+    """Return the hash of a text."""
+    return zlib.crc32(text.encode("utf-8", "surrogatepass"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +227,7 @@ class Index:
                 "INSERT INTO run (stream, first, next) VALUES (?, ?, ?)", (stream, run.first, run.position)
             )
             base = (made.lastrowid or 0) * _COLUMNS
-            columns = (HASHES, PLACES, NAMES, KINDS, RECORDS)
+            columns = (_HASHES, _PLACES, _NAMES, _KINDS, _RECORDS)
             self._db.executemany("INSERT INTO part VALUES (?, ?)", [(base + one, run.read(one)) for one in columns])
 
     def add_published(self, batches: Iterable[Published]) -> None:
@@ -220,21 +280,21 @@ class Index:
             below: offset behind the highest.
             limit: largest number of offsets.
         """
-        return self._look(stream, partial(with_hash, wanted=hashed(key)), floor, below, limit)
+        return self._look(stream, partial(_with_hash, wanted=hashed(key)), floor, below, limit)
 
     def find_any(self, stream: str, keys: Iterable[str], *, floor: int = 0, limit: int = 1000) -> list[int]:
         """Return offsets of records that have any of many keys, newest first; arguments as of :meth:`find`."""
         wanted = frozenset(map(hashed, keys))
-        return self._look(stream, partial(with_hashes, wanted=wanted), floor, _NO_END, limit)
+        return self._look(stream, partial(_with_hashes, wanted=wanted), floor, _NO_END, limit)
 
     def of_kind(
         self, stream: str, kind: EventKind, *, floor: int = 0, below: int = _NO_END, limit: int = 1000
     ) -> list[int]:
         """Return offsets of records of a kind, newest first; arguments as of :meth:`find`."""
-        return self._look(stream, partial(of_kind, wanted=kind), floor, below, limit)
+        return self._look(stream, partial(_of_kind, wanted=kind), floor, below, limit)
 
     def _look(
-        self, stream: str, look: Callable[[Read], Iterable[int]], floor: int, below: int, limit: int
+        self, stream: str, look: Callable[[_Read], Iterable[int]], floor: int, below: int, limit: int
     ) -> list[int]:
         found: list[int] = []
         for first, read in self._runs(stream, floor, below):
@@ -244,7 +304,7 @@ class Index:
                 break
         return found[:limit]
 
-    def _runs(self, stream: str, floor: int, below: int) -> Iterator[tuple[int, Read]]:
+    def _runs(self, stream: str, floor: int, below: int) -> Iterator[tuple[int, _Read]]:
         """Yield first offset and columns of the runs between two offsets, newest first."""
         recent = self._recent.get(stream)
         if recent is not None:
@@ -275,6 +335,37 @@ class Index:
             if last >= place and (position := _position(packed, first, place)) is not None:
                 return partition, kafka_offset + position if kafka_offset >= 0 else -1
         return None
+
+
+def _with_hash(read: _Read, wanted: int) -> list[int]:
+    """Return the places of a run's records with a hash, unordered; a place may occur twice."""
+    column, value = read(_HASHES), array("I", [wanted]).tobytes()
+    found: list[int] = []
+    at = column.find(value)
+    while at >= 0:
+        if at % len(value) == 0:
+            found.append(at // len(value))
+        at = column.find(value, at + 1)
+    places = array("I", read(_PLACES)) if found else ()
+    return [places[line] for line in found]
+
+
+def _with_hashes(read: _Read, wanted: Set[int]) -> set[int]:
+    """Return the places of a run's records with any of many hashes: one pass over the column, however many they are."""
+    hashes = array("I", read(_HASHES))
+    if wanted.isdisjoint(hashes):
+        return set()
+    return {place for one, place in zip(hashes, array("I", read(_PLACES)), strict=True) if one in wanted}
+
+
+def _of_kind(read: _Read, wanted: EventKind) -> list[int]:
+    """Return the places of a run's records of a kind; empty attributes match any value."""
+    names = enumerate(orjson.loads(read(_NAMES)))
+    numbers = {number for number, has in names if all(one in ("", had) for one, had in zip(wanted, has, strict=True))}
+    if not numbers:
+        return []
+    lines = zip(array("I", read(_KINDS)), array("I", read(_RECORDS)), strict=True)
+    return [place for number, place in lines if number in numbers]
 
 
 @contextmanager

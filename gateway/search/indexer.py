@@ -27,8 +27,7 @@ from gateway.errors import GatewayError, Transient
 from gateway.log import Entry, Record, gaps
 from gateway.log.journal import EVENTS, Journal, JournalReader
 from gateway.search import index as files
-from gateway.search.index import Index, Published
-from gateway.search.run import KeysOf
+from gateway.search.index import Index, KeysOf, Published
 from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS
 

@@ -23,7 +23,7 @@ import structlog
 from gateway.callbacks import CALLBACKS
 from gateway.fanout import attempts
 from gateway.log import Record
-from gateway.search.run import EventKind, Keys, hashed
+from gateway.search.index import EventKind, Keys, hashed
 from gateway.telemetry import redaction
 
 #: Fields of ``data`` that have ids.

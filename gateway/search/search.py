@@ -18,10 +18,9 @@ from gateway.fanout import attempts
 from gateway.fanout.attempts import Attempt
 from gateway.log import Record
 from gateway.log.journal import EVENTS, Journal
-from gateway.search.index import Index
+from gateway.search.index import EventKind, Index
 from gateway.search.indexer import Indexer
 from gateway.search.keys import asked, callback_of, keys_of_attempts, keys_of_events, matches, parsed
-from gateway.search.run import EventKind
 
 #: Seconds after which a page ends with what was found so far, and with the offset of the next page.
 PATIENCE_S: Final = 1.0
@@ -198,7 +197,7 @@ class Search:
         found: dict[str, list[Attempt]] = {record.id: [] for record in events}
         if not events:
             return found
-        floor = await self._journal.offset_at(attempts.TOPIC, min(record.appended_at for record in events))
+        floor = await self._journal.file.offset_at(attempts.TOPIC, min(record.appended_at for record in events))
         for record in await self._attempt_records(list(found), floor):
             for attempt in attempts.read(record):
                 if attempt.event_id in found:
@@ -219,9 +218,9 @@ class Search:
     async def _range(self, query: Query) -> tuple[int, int]:
         floor, below = self._journal.floor(EVENTS), self._journal.head(EVENTS)
         if query.since is not None:
-            floor = max(floor, await self._journal.offset_at(EVENTS, query.since))
+            floor = max(floor, await self._journal.file.offset_at(EVENTS, query.since))
         if query.until is not None:
-            below = min(below, await self._journal.offset_at(EVENTS, query.until))
+            below = min(below, await self._journal.file.offset_at(EVENTS, query.until))
         if query.after is not None:
             floor = max(floor, query.after + 1)
         if query.before is not None:

@@ -17,7 +17,8 @@ from gateway.cli.options import url_of
 from gateway.errors import Broken, ConfigError, JournalDamaged, JournalInUse
 from gateway.log import Entry
 from gateway.log.journal import batch_format
-from gateway.log.journal.storage import FILE_NAME, Store
+from gateway.log.journal.files import FILE_NAME
+from gateway.log.journal.storage import Store
 from gateway.traffic.client import Target
 from tests.ports import free_port
 from tests.rows import rows

@@ -18,7 +18,7 @@ from gateway.ingest.fast_connections import FastConnections
 from gateway.ingest.fast_path import FastConnection
 from gateway.ingest.server import IngestServer
 from gateway.log import Appended, Entry
-from gateway.log.journal.recent_ids import KnownIds
+from gateway.log.journal.batch_format import KnownIds
 from gateway.telemetry.metrics import METRICS
 from tests.waiting import turn
 

@@ -294,7 +294,7 @@ async def test_what_goes_while_a_reader_is_about_to_read_it_is_counted_by_topic(
 async def _trimmed_while_read(folder: Path, now: float, *, is_in_memory: bool) -> None:
     async with linked(folder, Retention(1 << 30, 60.0)) as made:
         made.writer._clock = lambda: now
-        made.writer._commits._clock = lambda: now
+        made.writer._clock = lambda: now
         if is_in_memory:
             reader = await made.journal.browse("any", ["sms.dr"], start="earliest")
             await made.journal.append([entry(number, "call.event") for number in range(10)])

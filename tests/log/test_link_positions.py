@@ -12,7 +12,7 @@ from gateway.errors import JournalUnavailable
 from gateway.link import LogClient
 from gateway.log.journal import EVENTS
 from gateway.log.journal.following import Positions, Writer
-from gateway.log.journal.positions import PositionKeeper
+from gateway.log.journal.journal import JournalCursors
 from tests.log.test_link import entry, linked
 from tests.waiting import turn, until
 
@@ -34,16 +34,15 @@ async def test_a_position_that_could_not_be_stored_does_not_replace_a_newer_one(
     """Its answer may come after that of a position that was sent behind it."""
     async with linked(tmp_path) as made:
         late: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        keeper = PositionKeeper(cast("Writer", _Late(made.client, late)))
-        keeper.note("any", EVENTS, 10)
-        older = asyncio.create_task(keeper.flush())
-        await turn()
-        keeper.note("any", EVENTS, 20)
-        await keeper.flush()
+        cursors = JournalCursors(made.journal, cast("Writer", _Late(made.client, late)))
+        cursors.note("any", EVENTS, 10)
+        older = cursors.save()
+        cursors.note("any", EVENTS, 20)
+        await cursors.save()
         late.set_exception(JournalUnavailable("it has not answered"))
         with pytest.raises(JournalUnavailable):
             await older
-        await keeper.flush()
+        await cursors.save()
         assert made.writer.store.cursors()["any", EVENTS] == 20
 
 

@@ -12,7 +12,8 @@ import pytest
 
 from gateway.log import Entry
 from gateway.log.journal import batch_format
-from gateway.log.journal.storage import FILE_NAME, Store
+from gateway.log.journal.files import FILE_NAME
+from gateway.log.journal.storage import Store
 from tests.lossproof import damage, stored
 from tests.lossproof.callbacks import Item
 from tests.lossproof.checker import Verdict

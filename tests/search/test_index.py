@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.log import Record
-from gateway.search.index import FILE_NAME, Index, Published
-from gateway.search.run import EventKind, Keys, hashed
+from gateway.search.index import FILE_NAME, EventKind, Index, Keys, Published, hashed
 from tests.effort import examples
 
 FAR = 1 << 40
@@ -107,7 +106,7 @@ def test_a_run_that_cannot_be_stored_comes_again(index: Index, tmp_path: Path) -
 @given(st.data())
 def test_against_a_plain_table(data: st.DataObject) -> None:
     """However the records are cut into batches and runs, and wherever the file is closed or the process dies."""
-    with tempfile.TemporaryDirectory() as name, patch("gateway.search.run.FULL", 12):
+    with tempfile.TemporaryDirectory() as name, patch("gateway.search.index._FULL", 12):
         index = Index(Path(name))
         start = data.draw(st.sampled_from([0, FAR]))
         texts = st.lists(st.sampled_from("abcdefgh"), unique=True, max_size=4)

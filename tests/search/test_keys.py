@@ -11,8 +11,8 @@ from gateway.callbacks import CALLBACKS, CallbackRequest, DecodeContext
 from gateway.callbacks.event_schema import EventSchema
 from gateway.event import Event
 from gateway.log import Record
+from gateway.search.index import EventKind, hashed
 from gateway.search.keys import _IS_PHONE, asked, callback_of, digits_of, keys_of_events, matches, parsed, texts_of
-from gateway.search.run import EventKind, hashed
 from gateway.traffic.simulator import requests
 from tests.effort import examples
 from tests.rows import rows

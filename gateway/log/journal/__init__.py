@@ -1,16 +1,15 @@
 """The embedded log: a folder on local disk with one SQLite file, written by one process.
 
 ===============  =====================================================================================
-``journal``      the log for its readers: appends, and the state that the writer reports (``following``);
-                 ``streams``: its streams, with their newest records in memory and in the file
-``reader``       reads streams, with gaps at their place; ``positions``: of readers, and what expires before them
+``journal``      the log for its readers: appends, the state that the writer reports (``following``), positions, and
+                 what expires before them
+``reader``       streams with their newest records in memory; readers of them, and of the file (``connection``)
 ``writer``       the one writer of the file, in this process or behind a socket (:mod:`gateway.link`): one row for
-                 each stream and turn of its event loop (``group_commit``) without repeats (``recent_ids``);
-                 ``files`` has the lock that prevents a second one; ``open_files`` notices that the open files are
-                 not those of the next start
-``storage``      the SQLite file; ``rows`` reads rows that a disk may have damaged; ``batch_format``: their bytes
+                 each stream and turn of its event loop; ``batch_format``: without repeats, and the bytes of a row
+``storage``      the SQLite file; ``rows`` reads rows that a disk may have damaged
+``open_files``   makes checkpoints, and notices that the open files are not those of the next start; ``files`` has the
+                 lock that prevents a second writer; ``wal`` counts what SQLite drops of a log without a word
 ``retention``    removes the oldest rows, by age and when the file is full
-``wal``          copies the write-ahead log into the file, and counts what SQLite drops of it without a word
 ``check``        what can be read; ``salvage`` copies it
 ===============  =====================================================================================
 

@@ -24,9 +24,9 @@ from typing import Any, Final
 from gateway.errors import Broken, JournalDamaged
 from gateway.log.journal import batch_format, files, wal
 from gateway.log.journal.batch_format import EVENTS, MASK, SHIFT, stream_of
+from gateway.log.journal.files import FILE_NAME
 from gateway.log.journal.rows import decoded, tolerant, topics_of
 from gateway.log.journal.sqlite_errors import translated
-from gateway.log.journal.storage import FILE_NAME
 
 #: Bytes read of one snapshot. With ten times more, on a slow disk, the log grows for seconds; ten times less gains
 #: nothing, because checkpoints are further apart.

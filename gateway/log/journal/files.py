@@ -7,9 +7,11 @@ it may be a volume that Kubernetes opens to a group (``fsGroup``).
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import stat
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal
@@ -18,14 +20,32 @@ import structlog
 
 from gateway.errors import JournalInUse, JournalUnavailable
 
+FILE_NAME: Final = "journal.sqlite"
 FILE_MODE: Final = 0o600
 FOLDER_MODE: Final = 0o700
 #: Advice about a file that cannot be used.
 ACCESS: Final = "check the owner and the mode of the folder and its files, and whether it is mounted read-only"
 #: What SQLite adds to the name of a database.
 SUFFIXES: Final = ("", "-wal", "-shm")
+#: Between two attempts to lock a folder that another process has; the kernel does not report its release.
+_LOCK_LOOK_S: Final = 0.1
 
 _log = structlog.get_logger("gateway.journal")
+
+
+def old_layout(folder: Path) -> tuple[str, str] | None:
+    """Return what is wrong and what to do if a folder has journals of the layout before the first release.
+
+    There was one in each ``worker-<n>``. Their events were answered with success: a start must not ignore them.
+    """
+    found = sorted(path.parent.name for path in folder.glob(f"worker-*/{FILE_NAME}"))
+    advice = (
+        "let the version that wrote them publish their events, then move these folders away; without Kafka, move the "
+        f"files of the one folder to {folder}"
+    )
+    names = ", ".join(found)
+    text = f"{folder}: {names} hold journals of an earlier layout, which this version does not read"
+    return (text, advice) if found else None
 
 
 def uri(path: Path, mode: Literal["ro", "rw", "rwc"], *, is_immutable: bool = False) -> str:
@@ -145,6 +165,23 @@ class FolderLock:
         with suppress(OSError):  # a full disk: the lock is held, but the file does not name its holder
             os.ftruncate(fd, 0)
             os.write(fd, f"{os.getpid()}\n".encode())
+
+    async def acquire_within(self, seconds: float) -> None:
+        """Acquire the lock as :meth:`acquire` does; wait for another process that has it, at most so long."""
+        deadline = time.monotonic() + seconds
+        is_said = False
+        while True:
+            try:
+                self.acquire()
+            except JournalInUse as exc:
+                if time.monotonic() >= deadline:
+                    raise
+                if not is_said:
+                    is_said = True
+                    _log.warning("journal.locked", reason=str(exc), waits_s=seconds)
+                await asyncio.sleep(_LOCK_LOOK_S)
+            else:
+                return
 
     def release(self) -> None:
         """Release the lock. May be called twice, or before :meth:`acquire`."""

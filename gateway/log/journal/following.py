@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from gateway.log import Appended
+from gateway.log.journal.batch_format import Commit
 from gateway.log.journal.retention import Trimmed
 
 #: Offsets by (group, stream): everything below is done.
@@ -41,24 +42,6 @@ class Snapshot(NamedTuple):
     state: WriterState
     database: tuple[int, int]
     known_ids: int
-
-
-class Commit(NamedTuple):
-    """Records of one stream that have become durable together.
-
-    Args:
-        stream: its name.
-        base: offset of the first record.
-        length: number of records.
-        appended_at: Unix seconds.
-        records: their bytes, see :mod:`.batch_format`.
-    """
-
-    stream: str
-    base: int
-    length: int
-    appended_at: float
-    records: bytes
 
 
 class Follower(Protocol):

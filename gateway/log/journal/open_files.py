@@ -1,4 +1,5 @@
-"""The open files of a journal, compared with the names that the next start will open.
+"""The files of a journal that is open for writing: compared with the names that the next start will open, and copied
+from the write-ahead log into the database concurrently with commits.
 
 An open descriptor outlives its name. After ``rm -rf`` of the folder, or when another folder replaces it, SQLite
 commits into files that no start will ever find, without an error. So the journal compares device, inode and size of
@@ -18,17 +19,24 @@ not prevent storing here, and a start that they prevent reports it.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 
 from gateway.errors import GatewayError, JournalUnavailable
+from gateway.eventloop import give_way
+from gateway.log.journal.files import FILE_NAME, FolderLock
+from gateway.log.journal.storage import Store
+from gateway.log.journal.wal import report_dropped
 from gateway.telemetry.metrics import METRICS
 
 #: Between two comparisons while commits follow each other. A comparison costs about 20 µs; with a tenth, busy threads
@@ -38,7 +46,12 @@ _FIXED_HEADER_BYTES: Final = 24
 _WAL_HEADER_BYTES: Final = 32
 #: The first three bytes of a WAL's header, whatever its byte order (https://www.sqlite.org/fileformat2.html#walformat).
 _WAL_MAGIC: Final = b"\x37\x7f\x06"
+#: Bytes in the log from which a checkpoint pays. With ten times more, a start after a crash reads for seconds.
+_WORTH_BYTES: Final = 8 * 1024 * 1024
+#: Minimum size of a commit, for any number of events: some pages of the tree and of positions.
+_COMMIT_BYTES: Final = 8 * 1024
 
+_T = TypeVar("_T")
 _log = structlog.get_logger("gateway.journal")
 
 
@@ -96,43 +109,74 @@ class OpenFile:
 
 
 class OpenFiles:
-    """Compares the files of one open journal with their names.
+    """The files of one journal that is open for writing.
 
     Args:
-        database: the database file; SQLite has already opened it and its log.
-        lock: the lock file.
-        lock_fd: the descriptor that holds the lock.
-        fold: copies the commits of the log into the database; returns whether all of them were copied.
+        folder: the journal's folder.
+        lock: of the folder, acquired.
 
     Raises:
-        JournalUnavailable: a file cannot be opened a second time.
+        JournalDamaged, JournalUnavailable: a file cannot be opened.
     """
 
-    def __init__(self, database: Path, lock: Path, lock_fd: int, *, fold: Callable[[], bool]) -> None:
+    def __init__(self, folder: Path, lock: FolderLock) -> None:
         #: What is wrong and what to do; empty if the names are those of the open files.
         self.problem = ""
         #: Whether another program changed the bytes of an open file: then nothing may be copied from the log.
-        self.is_damaged = False
+        self._is_damaged = False
         self._is_folded = False
-        self._fold = fold
         self._checked_at = time.monotonic()
-        wal = database.with_name(database.name + "-wal")
-        self._database = OpenFile.of(database, _opened(database))
+        self._descriptors: list[int] = []
+        self._pool = ThreadPoolExecutor(1, "journal-checkpoint", initializer=give_way)
+        self._copying: Store | None = None
+        self._written = 0
+        self._checkpoint: asyncio.Task[None] | None = None
+        report_dropped(folder / FILE_NAME)
+        #: The writing connection.
+        self.store = Store(folder, is_writer=True)
         try:
-            self._wal = OpenFile.of(wal, _opened(wal))
+            self._database = self._described(self.store.path)
+            self._wal = self._described(self.store.path.with_name(f"{FILE_NAME}-wal"))
+            self._lock = OpenFile.of(lock.path, lock.fd)
+            self._header = self._fixed_header()
+            self._is_wal_whole = not self._has_hole()  # otherwise a power cut caused the hole, which recovery ignores
         except BaseException:
-            os.close(self._database.fd)
+            self._close()
             raise
-        self._lock = OpenFile.of(lock, lock_fd)
-        self._header = self._fixed_header()
-        self._is_wal_whole = not self._has_hole()  # otherwise a power cut caused the hole, which recovery ignores
 
-    def close(self) -> None:
-        """Close the descriptors. Call it after SQLite closed the file: closing one drops the locks of this process."""
-        for file in (self._database, self._wal):
-            if file.fd >= 0:
-                os.close(file.fd)
-                file.fd = -1
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Device and inode of the database."""
+        return self._database.identity
+
+    async def close(self) -> None:
+        """Wait for a running checkpoint and close the files. The last connection copies the log into the database."""
+        try:
+            if self._checkpoint is not None:
+                await asyncio.wait([self._checkpoint])
+            if self._copying is not None:
+                await self._in_pool(self._copying.abandon if self._is_damaged else self._copying.close)
+            self._pool.shutdown(wait=True)
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        """Close the database, then the descriptors: closing one drops the locks of this process."""
+        try:
+            (self.store.abandon if self._is_damaged else self.store.close)()
+        finally:
+            while self._descriptors:
+                os.close(self._descriptors.pop())
+
+    def _described(self, path: Path) -> OpenFile:
+        """Open a file a second time; SQLite has already opened it."""
+        try:
+            self._descriptors.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError as exc:
+            raise JournalUnavailable(f"{path}: cannot be opened: {exc.strerror}") from exc
+        return OpenFile.of(path, self._descriptors[-1])
+
+    # -- comparisons --------------------------------------------------------------------------------------------
 
     def check_due(self) -> None:
         """Call :meth:`check` if it is due.
@@ -142,10 +186,6 @@ class OpenFiles:
         """
         if self.problem or time.monotonic() - self._checked_at >= CHECK_INTERVAL_S:
             self.check()
-
-    def committed(self) -> None:
-        """Note the size of the log after a commit: a later truncation below it is noticed."""
-        self._wal.size = os.fstat(self._wal.fd).st_size
 
     def check(self) -> None:
         """Compare now.
@@ -170,8 +210,8 @@ class OpenFiles:
     def _different(self) -> tuple[str, str]:
         """Return what is wrong and what to do; empty texts if nothing is wrong."""
         what = self._damage()
-        self.is_damaged = self.is_damaged or bool(what)
-        if self.is_damaged:
+        self._is_damaged = self._is_damaged or bool(what)
+        if self._is_damaged:
             return what or self.problem.partition("; ")[0], (
                 "another program changed the file: stop the gateway, copy the folder, run 'gateway journal check' and "
                 "'gateway journal salvage'"
@@ -215,7 +255,7 @@ class OpenFiles:
         """Save the commits of a log whose name is gone, and return what to do."""
         if not self._is_folded:
             with suppress(GatewayError):
-                self._is_folded = self._fold()
+                self._is_folded = self.store.checkpoint()
         if self._is_folded:
             return f"its commits are saved in the database: stop the gateway, delete {self._wal.path}, and start again"
         return self._rescue()
@@ -229,9 +269,37 @@ class OpenFiles:
             f"{descriptors}/{self._wal.fd} to NEW/journal.sqlite-wal, then restart with NEW as journal.dir"
         )
 
+    # -- checkpoints --------------------------------------------------------------------------------------------
 
-def _opened(path: Path) -> int:
-    try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as exc:
-        raise JournalUnavailable(f"{path}: cannot be opened: {exc.strerror}") from exc
+    def committed(self, size: int) -> None:
+        """Note a commit: a later truncation of the log below its present size is noticed; begin a checkpoint if due.
+
+        Args:
+            size: bytes of its records.
+        """
+        self._wal.size = os.fstat(self._wal.fd).st_size
+        self._written += size + _COMMIT_BYTES
+        if self._written >= _WORTH_BYTES and self._checkpoint is None:
+            self._written = 0
+            self._checkpoint = asyncio.get_running_loop().create_task(self._copy(), name="journal-checkpoint")
+
+    async def _copy(self) -> None:
+        """Copy most of the log while commits continue, and the remainder between two commits, so that it restarts.
+
+        A commit would wait tens of milliseconds for one copy of the whole log. A checkpoint spreads the damage of a log
+        to the database: the files are compared before each part.
+        """
+        try:
+            self.check()
+            if self._copying is None:
+                self._copying = await self._in_pool(partial(Store, self.store.path.parent, is_writer=False))
+            await self._in_pool(self._copying.checkpoint)
+            self.check()
+            self.store.checkpoint()
+        except GatewayError as exc:
+            _log.warning("journal.checkpoint_failed", error=str(exc))
+        finally:
+            self._checkpoint = None
+
+    def _in_pool(self, work: Callable[[], _T]) -> asyncio.Future[_T]:
+        return asyncio.get_running_loop().run_in_executor(self._pool, work)

@@ -1,19 +1,120 @@
-"""Reading positions in the journal: records from memory or from the file, and the gaps between them."""
+"""Reading a journal: its streams as a process knows them, and readers with their positions in them.
+
+The newest records of a stream are in memory, shared by all of its readers. Readers that keep up do not use the disk; a
+reader that fell behind reads from the file until it is back in the range of the memory.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from itertools import chain
+from pathlib import Path
 from typing import Final, NamedTuple
 
-from gateway.errors import NotNow, Transient
-from gateway.log import Batch, Gap, OnAssigned, Record
-from gateway.log.journal.batch_format import stream_of
-from gateway.log.journal.streams import Streams
+from gateway.errors import JournalUnavailable, NotNow, Transient
+from gateway.log import Batch, Gap, OnAssigned, Record, Start
+from gateway.log.journal.batch_format import Commit, StreamCache, stream_of
+from gateway.log.journal.connection import FileConnection
+from gateway.log.journal.following import Writer
+from gateway.log.journal.rows import Segment
 
 #: Bytes read from the file at a time by a reader that fell behind.
 _READ_BYTES: Final = 1024 * 1024
+
+
+class Streams:
+    """Bounds of all streams as the writer reports them, records of the streams that are read, and a connection.
+
+    Args:
+        folder: folder of the file.
+        writer: reports the changes.
+    """
+
+    def __init__(self, folder: Path, writer: Writer) -> None:
+        self.writer = writer
+        #: Whether the journal is open for reading.
+        self.is_open = False
+        self.file = FileConnection(folder)
+        self._bounds: dict[str, tuple[int, int]] = {}
+        self._caches: dict[str, StreamCache] = {}
+        self._listeners: dict[str, set[Callable[[], None]]] = {}
+
+    # -- bounds -------------------------------------------------------------------------------------------------
+
+    def head(self, stream: str) -> int:
+        """Return the offset that the next record gets."""
+        return self._bounds.get(stream, (0, 0))[1]
+
+    def floor(self, stream: str) -> int:
+        """Return the offset of the first record kept, as reported by the writer; the file may be ahead of it."""
+        return self._bounds.get(stream, (0, 0))[0]
+
+    def beginning(self, stream: str, start: Start) -> int:
+        """Return the head for "latest", the floor for "earliest"."""
+        return self.head(stream) if start == "latest" else self.floor(stream)
+
+    def streams(self) -> list[str]:
+        """Return the names of all streams."""
+        return list(self._bounds)
+
+    async def sync(self) -> None:
+        """Return when all changes that the writer made before this call are known: :meth:`floor` is that of the file.
+
+        Raises:
+            JournalUnavailable: the journal is closed, or its writer is unavailable.
+        """
+        self._check_open()
+        await self.writer.sync()
+
+    def _check_open(self) -> None:
+        if not self.is_open:
+            raise JournalUnavailable("the journal is closed: the gateway is stopping")
+
+    # -- newest records -----------------------------------------------------------------------------------------
+
+    def listen(self, stream: str, wake: Callable[[], None]) -> None:
+        """Keep the newest records of a stream in memory.
+
+        Args:
+            stream: its name.
+            wake: called when it grows.
+        """
+        self._listeners.setdefault(stream, set()).add(wake)
+        self._caches.setdefault(stream, StreamCache(self.head(stream)))
+
+    def forget(self, streams: Collection[str], wake: Callable[[], None]) -> None:
+        """End what :meth:`listen` began, for several streams."""
+        for stream in streams:
+            others = self._listeners[stream]
+            others.discard(wake)
+            if not others:
+                del self._listeners[stream], self._caches[stream]
+
+    def cache(self, stream: str) -> StreamCache | None:
+        """Return the newest records in memory; None if no reader reads this stream."""
+        return self._caches.get(stream)
+
+    def stored(self, commit: Commit) -> None:
+        """Note records that have become durable, and show them to readers."""
+        stream, base, count, _, _ = commit
+        self._bounds[stream] = (self.floor(stream), base + count)
+        cache = self._caches.get(stream)
+        if cache is not None:
+            cache.extend(commit)
+        self._wake(stream)
+
+    def _wake(self, stream: str) -> None:
+        for wake in self._listeners.get(stream, ()):
+            wake()
+
+    def _wake_all(self) -> None:
+        for stream in list(self._listeners):
+            self._wake(stream)
+
+    def read_file(self, stream: str, position: int, max_bytes: int) -> asyncio.Future[list[Segment]]:
+        """Return segments up to the head from the file, see :meth:`.FileConnection.read`."""
+        return self.file.read(stream, position, max_bytes, self.head(stream))
 
 
 class _Part(NamedTuple):
@@ -244,7 +345,7 @@ class JournalReader:
     async def seek_to_time(self, unix_s: float) -> None:
         """See :meth:`gateway.log.LogReader.seek_to_time`."""
         for stream in list(self._scans):
-            await self.seek(stream, await self._streams.offset_at(stream, unix_s))
+            await self.seek(stream, await self._streams.file.offset_at(stream, unix_s))
 
     async def ends(self) -> Mapping[str, int]:
         """See :meth:`gateway.log.LogReader.ends`."""

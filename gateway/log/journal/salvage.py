@@ -12,8 +12,9 @@ from typing import Final
 from gateway.errors import Broken, JournalUnavailable
 from gateway.log.journal import files
 from gateway.log.journal.check import CheckedJournal, JournalReport
+from gateway.log.journal.files import FILE_NAME
 from gateway.log.journal.sqlite_errors import translated
-from gateway.log.journal.storage import FILE_NAME, Store
+from gateway.log.journal.storage import Store
 
 #: Folder of the unfinished copy within the new one, so that a journal appears only when it is complete.
 _UNFINISHED: Final = "salvage.unfinished"

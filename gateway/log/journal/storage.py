@@ -23,11 +23,12 @@ import orjson
 import structlog
 
 from gateway.errors import JournalDamaged, JournalUnavailable
+from gateway.log import Gap, gaps
 from gateway.log.journal import batch_format, files
+from gateway.log.journal.files import FILE_NAME
 from gateway.log.journal.rows import Rows, Segment, SegmentInfo, Stream, tolerant
 from gateway.log.journal.sqlite_errors import damaged, translated
 
-FILE_NAME: Final = "journal.sqlite"
 #: "NXGW" in ASCII: distinguishes the journal from any other SQLite file in the folder.
 _APPLICATION_ID: Final = 0x4E584757
 _VERSION: Final = 1
@@ -37,6 +38,8 @@ _VERSION: Final = 1
 #: ahead for a moment stops retention by age for as long; with ten times less, a host that returns from the wrong summer
 #: time breaks the order.
 _MAX_CARRY_S: Final = 3600.0
+#: Bytes read at once to find ids.
+_IDS_BYTES: Final = 4 * 1024 * 1024
 
 _log = structlog.get_logger("gateway.journal")
 
@@ -50,21 +53,6 @@ CREATE TABLE IF NOT EXISTS segment (
   crc INTEGER NOT NULL, records BLOB NOT NULL
 );
 """
-
-
-def old_layout(folder: Path) -> tuple[str, str] | None:
-    """Return what is wrong and what to do if a folder has journals of the layout before the first release.
-
-    There was one in each ``worker-<n>``. Their events were answered with success: a start must not ignore them.
-    """
-    found = sorted(path.parent.name for path in folder.glob(f"worker-*/{FILE_NAME}"))
-    advice = (
-        "let the version that wrote them publish their events, then move these folders away; without Kafka, move the "
-        f"files of the one folder to {folder}"
-    )
-    names = ", ".join(found)
-    text = f"{folder}: {names} hold journals of an earlier layout, which this version does not read"
-    return (text, advice) if found else None
 
 
 class Store:
@@ -222,23 +210,22 @@ class Store:
         """
         now = self._carried(now)
         bases: dict[str, int] = {}
-        with self._translated():
-            try:
-                self._db.execute("BEGIN IMMEDIATE")
-                for name, draft in appends.items():
-                    stream = self.streams.get(name) or self._create(name)
-                    self._insert(stream, draft, now)
-                    bases[name] = stream.head
-                if cursors:
-                    self._db.executemany(
-                        "INSERT INTO cursor VALUES (?, ?, ?) "
-                        "ON CONFLICT (name, stream) DO UPDATE SET position = excluded.position",
-                        [(name, stream_name, position) for (name, stream_name), position in cursors.items()],
-                    )
-                self._db.execute("COMMIT")
-            except sqlite3.Error:
-                self._rollback(set(appends))
-                raise
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            for name, draft in appends.items():
+                stream = self.streams.get(name) or self._create(name)
+                self._insert(stream, draft, now)
+                bases[name] = stream.head
+            if cursors:
+                self._db.executemany(
+                    "INSERT INTO cursor VALUES (?, ?, ?) "
+                    "ON CONFLICT (name, stream) DO UPDATE SET position = excluded.position",
+                    [(name, stream_name, position) for (name, stream_name), position in cursors.items()],
+                )
+            self._db.execute("COMMIT")
+        except sqlite3.Error as exc:
+            self._rollback(set(appends))
+            raise translated(exc, self.path) from exc
         for name, draft in appends.items():
             self.streams[name].head += draft.count
             self.streams[name].newest_at = now
@@ -249,7 +236,7 @@ class Store:
     def _insert(self, stream: Stream, draft: batch_format.Draft, now: float) -> None:
         blob = b"".join(draft.parts)
         draft.parts = [blob]
-        row_id = stream.low | stream.head
+        row_id = stream.id << batch_format.SHIFT | stream.head
         topics = orjson.dumps(draft.topics).decode()
         crc = batch_format.checksum(blob, row_id, draft.count, now, topics)
         self._db.execute("INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?)", (row_id, draft.count, now, topics, crc, blob))
@@ -351,6 +338,24 @@ class Store:
             return []
         with self._reading():
             return self._rows(stream).read(position, max_bytes, stream.head if head is None else head)
+
+    def newest_ids(self, limit: int) -> Iterator[bytes]:
+        """Yield the ids of the newest vendor events, oldest first; those of damaged ones are reported and missing.
+
+        Args:
+            limit: number of events that are read.
+        """
+        stream = self.streams.get(batch_format.EVENTS)
+        if stream is None:
+            return
+        position = max(stream.floor, stream.head - limit)
+        while position < stream.head and (segments := self.read(stream.name, position, _IDS_BYTES)):
+            for base, end, records in segments:
+                if records is None:
+                    gaps.report("journal", ["start"], Gap(stream.name, base, end - 1, "damaged"))
+                else:
+                    yield from (bytes.fromhex(record.id) for record in records if record.offset >= position)
+                position = end
 
     def infos(self, name: str, position: int, below: int) -> Iterator[SegmentInfo]:
         """Yield the heads of the segments that overlap a range, oldest first.

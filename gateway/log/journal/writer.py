@@ -1,39 +1,41 @@
 """The one writer of a journal: its file, its window of known ids, retention, and the folder's lock.
 
-It is the log process, or a part of the process that has the readers (see :mod:`.following`). Everything, commits
-included, runs on its event loop; only checkpoints have a thread.
+It is the log process, or a part of the process that has the readers (see :mod:`.following`). All appends of one turn of
+the event loop share one commit. It runs on the loop, which has no other work to do: while it runs, the next batch
+collects in the sockets. So at most one commit runs at a time, and no lock is needed; only checkpoints have a thread.
+
+Rejected: committing in a thread. Loop and thread compete for the interpreter lock at each call of SQLite, which costs
+as much processor time as the commit itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import structlog
 
-from gateway.errors import Broken, JournalInUse, JournalUnavailable
+from gateway.errors import Broken, JournalFull, JournalUnavailable, NotNow
 from gateway.log import Appended
-from gateway.log.journal import wal
-from gateway.log.journal.batch_format import EVENTS
-from gateway.log.journal.files import FolderLock
-from gateway.log.journal.following import Commit, Follower, Positions, Snapshot, WriterState
-from gateway.log.journal.group_commit import GroupCommit
+from gateway.log.journal import sqlite_errors
+from gateway.log.journal.batch_format import EVENTS, Commit, CommitBatch, KnownIds
+from gateway.log.journal.files import FolderLock, old_layout
+from gateway.log.journal.following import Follower, Positions, Snapshot, WriterState
 from gateway.log.journal.open_files import JournalMoved, OpenFiles
-from gateway.log.journal.recent_ids import KnownIds, newest_ids
 from gateway.log.journal.retention import Enforcer, Retention, Trimmed
-from gateway.log.journal.storage import FILE_NAME, Store, old_layout
+from gateway.log.journal.storage import Store
 from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS
 
 _HOUSEKEEPING_S: Final = 10
-#: Between two attempts to lock a folder that another process has; the kernel does not report its release.
-_LOCK_LOOK_S: Final = 0.1
+#: Room that must be free after a commit found none: some callbacks. Ten times more is never free in a small journal.
+_TRIAL_BYTES: Final = 16 * 1024
 
+_Result = TypeVar("_Result")
 _log = structlog.get_logger("gateway.journal")
 
 
@@ -56,12 +58,17 @@ class JournalWriter:
         self._lock = FolderLock(folder)
         self._known = KnownIds(known_ids)
         self._followers: list[Follower] = []
-        self._opened: Store | None = None
-        self._files: OpenFiles | None = None
+        self._opened: OpenFiles | None = None
         self._state = WriterState()
         self._housekeeper: asyncio.Task[None] | None = None
         self.is_open = False
+        self._pending = CommitBatch()
+        self._is_due = False
+        self._failure = ""  # why the newest commit failed; empty if records have been stored since
+        self._may_pass = False
         self._events = METRICS.counter("gateway_journal_events")
+        self._failures = METRICS.counter("gateway_journal_failures")
+        self._batch_events = METRICS.histogram("gateway_journal_batch_events")
 
     # -- life ---------------------------------------------------------------------------------------------------
 
@@ -79,54 +86,22 @@ class JournalWriter:
             return
         if old := old_layout(self._folder):
             raise Broken("; ".join(old))
-        await self._take_lock(lock_wait_s)
+        await self._lock.acquire_within(lock_wait_s)
         try:
-            self._open()
+            self._opened = OpenFiles(self._folder, self._lock)
+            self._enforcer = Enforcer(self.store, self._retention, EVENTS, self._trimmed)
+            self._enforcer.passed(self.store.cursors())
+            self._known.update(self.store.newest_ids(self._known.size))
         except BaseException:
-            self._release()
+            await self._release()
             raise
+        self._loop = asyncio.get_running_loop()
+        self._failure = ""
+        self._state = WriterState("", self._enforcer.used_bytes)
         self.is_open = True
         self._housekeeper = asyncio.create_task(self._housekeep(), name="journal-housekeeping")
         if follower is not None:
             self.follow(follower)
-
-    async def _take_lock(self, wait_s: float) -> None:
-        deadline = time.monotonic() + wait_s
-        is_said = False
-        while True:
-            try:
-                self._lock.acquire()
-            except JournalInUse as exc:
-                if time.monotonic() >= deadline:
-                    raise
-                if not is_said:
-                    is_said = True
-                    _log.warning("journal.locked", reason=str(exc), waits_s=wait_s)
-                await asyncio.sleep(_LOCK_LOOK_S)
-            else:
-                return
-
-    def _open(self) -> None:
-        wal.report_dropped(self._folder / FILE_NAME)
-        self._opened = Store(self._folder, is_writer=True)
-        self._files = OpenFiles(self.store.path, self._lock.path, self._lock.fd, fold=self.store.checkpoint)
-        found = os.stat(self.store.path)
-        self._identity = (found.st_dev, found.st_ino)
-        self._enforcer = Enforcer(self.store, self._retention, EVENTS, self._trimmed)
-        self._enforcer.passed(self.store.cursors())
-        if self._known.size:
-            self._known.update(newest_ids(self.store, self._known.size))
-        self._state = WriterState("", self._enforcer.used_bytes)
-        self._commits = GroupCommit(
-            self.store,
-            self._enforcer,
-            self._files,
-            self._known,
-            clock=self._clock,
-            on_stored=self._stored,
-            on_settled=self._settled,
-        )
-        self._checkpoints = wal.Checkpoints(self._folder, self.store, self._files)
 
     async def stop(self) -> None:
         """Store waiting records and positions, then close. May be called twice, or before :meth:`start`."""
@@ -136,28 +111,27 @@ class JournalWriter:
         if self._housekeeper is not None:
             self._housekeeper.cancel()
             await asyncio.gather(self._housekeeper, return_exceptions=True)
-        self._commits.commit()
-        await self._checkpoints.close()
-        self._release()
+        self.commit()
+        await self._release()
 
-    def _release(self) -> None:
-        """Close the file, then the other descriptors, and release the folder."""
+    async def _release(self) -> None:
+        """Close the files and release the folder."""
+        opened, self._opened = self._opened, None
         try:
-            store, self._opened = self._opened, None
-            if store is not None:
-                is_damaged = self._files is not None and self._files.is_damaged
-                (store.abandon if is_damaged else store.close)()
+            if opened is not None:
+                await opened.close()
         finally:
-            if self._files is not None:
-                self._files.close()
-                self._files = None
             self._lock.release()
+
+    @property
+    def _files(self) -> OpenFiles:
+        assert self._opened is not None
+        return self._opened
 
     @property
     def store(self) -> Store:
         """The writing connection, while it is open."""
-        assert self._opened is not None
-        return self._opened
+        return self._files.store
 
     # -- what is asked of it ------------------------------------------------------------------------------------
 
@@ -169,7 +143,7 @@ class JournalWriter:
     @property
     def moved(self) -> str:
         """Why the next start would not find what is stored, and what to do; empty if it would find it."""
-        return self._files.problem if self._files is not None else ""
+        return self._opened.problem if self._opened is not None else ""
 
     @property
     def known_ids(self) -> int:
@@ -177,14 +151,28 @@ class JournalWriter:
         return len(self._known)
 
     def append(self, records: bytes) -> asyncio.Future[Appended]:
-        """See :meth:`gateway.log.journal.following.Writer.append`."""
+        """See :meth:`gateway.log.journal.following.Writer.append`.
+
+        Repeats are not stored again. An empty append confirms that the journal still exists.
+
+        Raises:
+            ValueError: see :func:`gateway.log.journal.batch_format.scan`; no record was added.
+        """
         self._check_open()
-        return self._commits.append(records)
+        appended = self._pending.add(records, self._known)
+        future: asyncio.Future[Appended] = self._loop.create_future()
+        self._pending.appends.append((future, appended))
+        self._commit_soon()
+        return future
 
     def note(self, positions: Positions) -> asyncio.Future[None]:
         """See :meth:`gateway.log.journal.following.Writer.note`."""
         self._check_open()
-        return self._commits.note(positions)
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._pending.positions.update(positions)
+        self._pending.notes.append(future)
+        self._commit_soon()
+        return future
 
     async def sync(self) -> None:
         """See :meth:`gateway.log.journal.following.Writer.sync`: followers are called at once."""
@@ -203,7 +191,7 @@ class JournalWriter:
         """
         self._check_open()
         bounds = {stream.name: (stream.floor, stream.head) for stream in self.store.streams.values()}
-        return Snapshot(bounds, self.store.cursors(), self.state, self._identity, len(self._known))
+        return Snapshot(bounds, self.store.cursors(), self.state, self._files.identity, len(self._known))
 
     def unfollow(self, follower: Follower) -> None:
         """Pass no more changes to a follower."""
@@ -213,24 +201,85 @@ class JournalWriter:
     @property
     def state(self) -> WriterState:
         """The present state."""
-        failure = (self._files.problem or self._commits.last_failure) if self.is_open and self._files else ""
+        failure = (self._files.problem or self._failure) if self.is_open else ""
         return WriterState(failure, self._enforcer.used_bytes)
 
     def _check_open(self) -> None:
         if not self.is_open:
             raise JournalUnavailable(self.problem)
 
-    # -- what it does -------------------------------------------------------------------------------------------
+    # -- commits ------------------------------------------------------------------------------------------------
 
-    def _stored(self, commit: Commit) -> None:
-        self._events.labels(commit.stream).inc(commit.length)
-        for follower in self._followers:
-            follower.stored(commit)
+    def _commit_soon(self) -> None:
+        """Schedule one commit for each turn of the loop, so that all records read in one turn share it."""
+        if not self._is_due:
+            self._is_due = True
+            self._loop.call_soon(self.commit)
 
-    def _settled(self, size: int) -> None:
-        if size:
-            self._checkpoints.wrote(size)
+    def commit(self) -> None:
+        """Commit waiting records and positions now."""
+        self._is_due = False
+        batch, self._pending = self._pending, CommitBatch()
+        if not batch.appends and not batch.notes:
+            return
+        try:
+            commits = self._store_batch(batch)
+        except Exception as exc:  # any error is passed to the waiting futures
+            self._failed(batch, exc)
+        else:
+            if batch.drafts:  # repeats and positions do not prove that there is room for a record
+                self._failure = ""
+            self._known.update(batch.ids)
+            for commit in commits:  # before the futures of appends are done
+                self._events.labels(commit.stream).inc(commit.length)
+                for follower in self._followers:
+                    follower.stored(commit)
+            for note in batch.notes:
+                _succeed(note, None)
+            for future, appended in batch.appends:
+                _succeed(future, appended)
         self._report()
+
+    def _store_batch(self, batch: CommitBatch) -> list[Commit]:
+        self._files.check_due()
+        started = time.perf_counter()
+        has_room = not batch.drafts or self._enforcer.make_room(batch.size, batch.drafts)
+        drafts = batch.drafts if has_room else {}
+        bases: dict[str, int] = {}
+        if drafts or batch.positions:  # positions may be what frees room
+            bases = self.store.commit(drafts, batch.positions, self._clock())
+            self._enforcer.passed(batch.positions)
+            self._files.committed(batch.size)
+        if not has_room:
+            for note in batch.notes:
+                _succeed(note, None)
+            raise JournalFull(
+                f"{self._folder}: {self._retention.max_bytes} bytes are taken by events that Kafka has not acknowledged"
+            )
+        if drafts:
+            METRICS.observe("gateway_journal_commit_seconds", time.perf_counter() - started)
+            self._batch_events.observe(sum(draft.count for draft in drafts.values()))
+        appended_at = self.store.last_appended_at
+        return [
+            Commit(stream, bases[stream], draft.count, appended_at, b"".join(draft.parts))
+            for stream, draft in drafts.items()
+        ]
+
+    def _failed(self, batch: CommitBatch, error: Exception) -> None:
+        if isinstance(error, JournalMoved):  # OpenFiles counts, logs and shows it until it is over
+            self._failures.labels("moved").inc()
+        else:
+            self._failure = str(error)
+            self._may_pass = isinstance(error, JournalFull) or sqlite_errors.may_pass(error.__cause__)
+            reason = "full" if isinstance(error, JournalFull) else "disk"
+            self._failures.labels(reason).inc()
+            _log.error("journal.commit_failed", reason=reason, error=redaction.fault(error), waiting=len(batch.appends))
+        answer = error if isinstance(error, NotNow) else _not_now(error)
+        waiting: list[asyncio.Future[Any]] = [*(future for future, _ in batch.appends), *batch.notes]
+        for future in waiting:
+            if not future.done():
+                future.set_exception(answer)
+                future.exception()  # marks it as retrieved: asyncio must not warn if its caller is gone
 
     def _trimmed(self, gone: Trimmed) -> None:
         for follower in self._followers:
@@ -261,12 +310,15 @@ class JournalWriter:
     def check(self) -> None:
         """Compare the open files with their names, and check again after a failed commit; called every second.
 
+        A gateway that is not ready receives no callbacks whose commits would show that they succeed again.
+
         Raises: as :meth:`append`.
         """
         try:
-            if self._files is not None:
-                self._files.check()
-            self._commits.try_again()
+            self._files.check()
+            if self._failure and self._may_pass and self._enforcer.make_room(_TRIAL_BYTES):
+                self.store.probe()
+                self._failure = ""
         finally:
             self._report()
 
@@ -278,12 +330,20 @@ class JournalWriter:
         """
         is_more = True
         while is_more:
-            is_more = self._drop_old()
+            self._files.check_due()
+            is_more = self._enforcer.by_age(self._clock())
             await asyncio.sleep(0)  # lets commits run in between
         METRICS.gauge("gateway_journal_used_bytes").set(self._enforcer.used_bytes)
         self._report()
 
-    def _drop_old(self) -> bool:
-        if self._files is not None:
-            self._files.check_due()
-        return self._enforcer.by_age(self._clock())
+
+def _succeed(future: asyncio.Future[_Result], result: _Result) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _not_now(error: Exception) -> JournalUnavailable:
+    """Return the error for the sender: nothing was stored, and it should try again; the log line has the details."""
+    answer = JournalUnavailable(str(error) or repr(error))
+    answer.__cause__ = error
+    return answer

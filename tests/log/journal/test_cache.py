@@ -7,8 +7,7 @@ from hypothesis import given, settings
 
 from gateway.log import Entry, Record
 from gateway.log.journal import batch_format
-from gateway.log.journal.following import Commit
-from gateway.log.journal.streams import StreamCache
+from gateway.log.journal.batch_format import Commit, StreamCache
 
 NOW = 1_700_000_000.0
 sizes = st.sampled_from([0, 1, 40, 700, 3000, 20_000])

@@ -16,8 +16,9 @@ from gateway.errors import Broken, JournalDamaged, JournalUnavailable
 from gateway.log import Entry, Record
 from gateway.log.journal import batch_format, wal
 from gateway.log.journal.check import CheckedJournal, check
+from gateway.log.journal.files import FILE_NAME
 from gateway.log.journal.salvage import salvage
-from gateway.log.journal.storage import FILE_NAME, Store
+from gateway.log.journal.storage import Store
 
 NOW = 1_770_000_000.0
 

@@ -16,8 +16,8 @@ from structlog.testing import capture_logs
 from gateway.admin.history import HistoryStore
 from gateway.log.journal import Journal
 from gateway.log.journal.check import check
+from gateway.log.journal.files import FILE_NAME
 from gateway.log.journal.salvage import salvage
-from gateway.log.journal.storage import FILE_NAME
 from gateway.search.index import Index
 from tests.effort import examples
 from tests.log.journal.test_journal import ROOMY, entry, opened

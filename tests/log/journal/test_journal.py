@@ -17,8 +17,7 @@ from gateway.config.settings import Settings
 from gateway.errors import Broken, JournalDamaged, JournalInUse, JournalUnavailable, NotNow, Transient
 from gateway.log import ALL_NEW, Entry, Placed
 from gateway.log.journal import EVENTS, Journal, Retention
-from gateway.log.journal.recent_ids import newest_ids
-from gateway.log.journal.storage import FILE_NAME
+from gateway.log.journal.files import FILE_NAME
 
 ROOMY = Retention(1 << 30, 3600.0)
 MIB = 1024 * 1024
@@ -118,7 +117,7 @@ async def test_times_never_run_backward_when_the_clock_does(tmp_path: Path) -> N
         reader = await journal.browse("any", [], start="earliest")
         first, second = await reader.fetch(max_records=9, wait_s=0)
         assert first.appended_at <= second.appended_at
-        assert await journal.offset_at(EVENTS, 1_000_000.0) == 0
+        assert await journal.file.offset_at(EVENTS, 1_000_000.0) == 0
 
 
 async def test_reader_behind_the_memory_reads_the_file_and_comes_back_in_order(tmp_path: Path) -> None:
@@ -181,7 +180,7 @@ async def test_flipped_bit_is_told_and_stepped_over_never_served(tmp_path: Path)
         while records := await reader.fetch(max_records=10, wait_s=0):
             offsets += [record.offset for record in records]
         assert [0, 1, 3, 4] == offsets
-        ids = newest_ids(journal.writer.store, 100)
+        ids = journal.writer.store.newest_ids(100)
         assert [number.to_bytes(16) for number in (0, 1, 3, 4)] == list(ids)
 
 
@@ -204,7 +203,6 @@ from pathlib import Path
 from gateway.errors import JournalUnavailable
 from gateway.log import Entry
 from gateway.log.journal import Journal, Retention
-from gateway.log.journal.recent_ids import newest_ids
 
 async def main():
     journal = Journal(Path(sys.argv[1]), Retention(1 << 30, 3600.0))
@@ -225,7 +223,7 @@ async def main():
     await journal.stop()
     again = Journal(Path(sys.argv[1]), Retention(1 << 30, 3600.0))
     await again.start()
-    kept = [int.from_bytes(event_id) for event_id in newest_ids(again.writer.store, 1000)]
+    kept = [int.from_bytes(event_id) for event_id in again.writer.store.newest_ids(1000)]
     await again.stop()
     assert refused > 20, refused
     assert set(stored) <= set(kept), (stored, kept)
@@ -278,7 +276,8 @@ async def test_reading_that_may_heal_is_transient(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
         await journal.append([entry(1)])
         reader = await journal.browse("any", [], start="earliest")
-        journal._store.close()
+        assert journal.file.store is not None
+        journal.file.store.close()
         with pytest.raises(Transient, match="SQLite refused"):
             await reader.fetch(max_records=9, wait_s=0)
 

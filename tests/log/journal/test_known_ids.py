@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from gateway.errors import JournalUnavailable
 from gateway.log import ALL_NEW, Appended, Entry
 from gateway.log.journal import EVENTS, Journal, JournalWriter, Retention, batch_format
-from gateway.log.journal.recent_ids import KnownIds, newest_ids
+from gateway.log.journal.batch_format import KnownIds
 from gateway.log.journal.storage import Store
 from tests.effort import examples
 
@@ -222,7 +222,7 @@ async def test_the_first_of_each_id_is_stored_and_the_indexes_of_the_others_are_
     assert await journal.append([entry(3), entry(4), entry(1)]) == Appended(frozenset({0, 2}))
     assert await journal.append([entry(5)]) is ALL_NEW
     assert [f"{number:032x}" for number in (1, 2, 3, 4, 5)] == [
-        event_id.hex() for event_id in newest_ids(writer_of(journal).store, 100)
+        event_id.hex() for event_id in writer_of(journal).store.newest_ids(100)
     ]
 
 

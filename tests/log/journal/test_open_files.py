@@ -16,10 +16,9 @@ from structlog.testing import capture_logs
 from gateway.errors import JournalUnavailable, NotNow
 from gateway.log.journal import Journal
 from gateway.log.journal.check import check
+from gateway.log.journal.files import FILE_NAME
 from gateway.log.journal.open_files import CHECK_INTERVAL_S, JournalMoved
-from gateway.log.journal.recent_ids import newest_ids
 from gateway.log.journal.sqlite_errors import ADVICE, REPORT, advice, translated
-from gateway.log.journal.storage import FILE_NAME
 from tests.log.journal.test_journal import entry, opened
 from tests.waiting import pause, until
 
@@ -220,7 +219,7 @@ async def test_what_was_answered_can_be_copied_from_the_open_files(tmp_path: Pat
         for source, name in zip(sources, (FILE_NAME, WAL), strict=True):
             shutil.copyfile(source, saved / name)
         async with opened(saved) as found:
-            assert 20 == len(list(newest_ids(found.writer.store, 100)))
+            assert 20 == len(list(found.writer.store.newest_ids(100)))
 
 
 async def test_stop_does_not_spread_the_damage_of_a_log_to_the_database(tmp_path: Path) -> None:

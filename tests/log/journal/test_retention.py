@@ -143,7 +143,7 @@ async def test_clock_that_was_far_ahead_does_not_stop_retention_nor_searches_for
             records = await reader.fetch(max_records=99, wait_s=0)
             assert [1_000_060.0 + 10.0 * number for number in range(20)] == [one.appended_at for one in records[20:]]
             assert [1, 1, 21, 21, 30, 39, 40] == [
-                await journal.offset_at(EVENTS, at)
+                await journal.file.offset_at(EVENTS, at)
                 for at in (1_000_001.0, 1_000_060.0, 1_000_061.0, 1_000_070.0, 1_000_160.0, 1_000_250.0, 2_000_000.0)
             ]
             now = 1_000_000.0 + 661.0  # older than 600 s: what was stored at 60, and all before it

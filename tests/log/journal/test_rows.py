@@ -21,8 +21,9 @@ from gateway.errors import JournalDamaged
 from gateway.log import Entry, Gap
 from gateway.log.journal import EVENTS, Journal, Retention, batch_format
 from gateway.log.journal.check import check
+from gateway.log.journal.files import FILE_NAME
 from gateway.log.journal.salvage import salvage
-from gateway.log.journal.storage import FILE_NAME, Store
+from gateway.log.journal.storage import Store
 from tests.effort import examples
 
 NOW = 1_770_000_000.0

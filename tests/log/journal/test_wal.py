@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from gateway.log import Entry
 from gateway.log.journal import Journal, Retention, batch_format, wal
-from gateway.log.journal.storage import FILE_NAME, Store
+from gateway.log.journal.files import FILE_NAME
+from gateway.log.journal.storage import Store
 from tests.effort import examples
 
 FRAME = 4096 + 24

@@ -227,9 +227,9 @@ POINTS: Mapping[str, Callable[[Countdown], None]] = {
 def _answer_before_commit() -> None:
     """The log process acknowledges while the commit is still to come."""
     from gateway.log.journal import EVENTS
-    from gateway.log.journal.group_commit import GroupCommit
+    from gateway.log.journal.writer import JournalWriter
 
-    real = GroupCommit.append
+    real = JournalWriter.append
 
     def append(self: Any, records: bytes) -> Any:
         durable = real(self, records)
@@ -254,8 +254,8 @@ def _answer_before_commit() -> None:
         self.commit()
 
     for name, broken in (("append", append), ("_commit_soon", commit_soon)):
-        _check_exists(GroupCommit, name)
-        setattr(GroupCommit, name, broken)
+        _check_exists(JournalWriter, name)
+        setattr(JournalWriter, name, broken)
 
 
 def _resend_dropped() -> None:
@@ -292,10 +292,10 @@ def _around_lost(client: Any, first: Callable[[Any], None]) -> None:
 
 def _ids_forgotten() -> None:
     """A new log process does not know what the one before it stored."""
-    from gateway.log.journal import writer
+    from gateway.log.journal.storage import Store
 
-    _check_exists(writer, "newest_ids")
-    writer.newest_ids = lambda *args: []  # type: ignore[assignment]
+    _check_exists(Store, "newest_ids")
+    Store.newest_ids = lambda *args: []  # type: ignore[method-assign,assignment,return-value]
 
 
 def _cursor_before_acknowledgement() -> None:
