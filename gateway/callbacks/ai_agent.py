@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from gateway.callbacks.callback import Classify, one_item
 from gateway.callbacks.event_schema import EventSchema, VendorPage
+from gateway.callbacks.field_mapping import Field, coded, phone_number
 from gateway.callbacks.fields import (
     Scope,
     code,
@@ -26,7 +27,6 @@ from gateway.callbacks.fields import (
 from gateway.callbacks.hangups import OUTCOME_LINE, settle_record
 from gateway.callbacks.payload import Payload
 from gateway.callbacks.phones import uncertain
-from gateway.callbacks.plan import Field, coded, phone_number
 from gateway.callbacks.vocabulary import TASK_STATUS
 
 #: "AI Agent Task List".

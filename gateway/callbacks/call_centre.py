@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from gateway.callbacks.event_schema import EventSchema, VendorPage
+from gateway.callbacks.field_mapping import Field, coded, phone_number
 from gateway.callbacks.fields import (
     NULL_WORDS,
     Converter,
@@ -26,7 +27,6 @@ from gateway.callbacks.fields import (
 )
 from gateway.callbacks.hangups import DIRECTION_LINE, OUTCOME_LINE, hangup, settle, settle_record
 from gateway.callbacks.phones import uncertain
-from gateway.callbacks.plan import Field, coded, phone_number
 from gateway.callbacks.vocabulary import CALL_STATE, DIRECTION, HANGUP_BY, LEG
 from gateway.callbacks.voice import prefixed
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gateway.callbacks.event_schema import EventSchema, VendorPage
+from gateway.callbacks.field_mapping import Field, coded, phone_number
 from gateway.callbacks.fields import Scope, code, identifier, local_time, millis, money, text, unchanged, words
 from gateway.callbacks.messages import DELIVERY_LINES, RECEIPT, describe_failure, message_id, settle_delivery
 from gateway.callbacks.payload import Payload
 from gateway.callbacks.phones import uncertain
-from gateway.callbacks.plan import Field, coded, phone_number
 from gateway.callbacks.vocabulary import CHANNEL, KIND, MESSAGE_STATUS
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from gateway.callbacks.event_schema import EventSchema, VendorPage
+from gateway.callbacks.field_mapping import Field, coded
 from gateway.callbacks.fields import identifier, local_time, money, text, texts, words
 from gateway.callbacks.messages import DELIVERY_LINES, settle_delivery
-from gateway.callbacks.plan import Field, coded
 from gateway.callbacks.vocabulary import EMAIL_STATUS
 
 STATUS: Final = {"DELIVRD": "delivered", "UNDELIV": "undelivered", "UNDELIVR": "undelivered"}

@@ -21,9 +21,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Final, Literal, NamedTuple
 
+from gateway.callbacks.field_mapping import Field, FieldMapping, object_schema
 from gateway.callbacks.fields import Scope
 from gateway.callbacks.meanings import MEANINGS
-from gateway.callbacks.plan import Field, FieldMapping, object_schema
 from gateway.errors import CallbackRejected
 from gateway.event import schema_urn
 

@@ -262,7 +262,7 @@ micros: Final = Converter("Unix microseconds", _time, _TIME_SCHEMA)
 
 
 def phone(flag_name: str, read: phones.Read) -> Converter:
-    """Return the converter of a phone number; see :func:`gateway.callbacks.plan.phone_number`."""
+    """Return the converter of a phone number; see :func:`gateway.callbacks.field_mapping.phone_number`."""
     is_stated = read is phones.certain
     group, _, member = flag_name.rpartition(".")
     flag = (group, member, member.removesuffix("_national"))

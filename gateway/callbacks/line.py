@@ -18,6 +18,7 @@ import orjson
 from gateway.callbacks import bounds
 from gateway.callbacks.callback import DecodeContext, RawItem
 from gateway.callbacks.event_schema import EventSchema, VendorPage
+from gateway.callbacks.field_mapping import Field, as_list, as_object, coded, phone_number
 from gateway.callbacks.fields import (
     Converter,
     Scope,
@@ -34,7 +35,6 @@ from gateway.callbacks.fields import (
 )
 from gateway.callbacks.messages import DELIVERY_LINES, RECEIPT, describe_failure, message_id, settle_delivery
 from gateway.callbacks.payload import Payload, bodies_of_items
-from gateway.callbacks.plan import Field, as_list, as_object, coded, phone_number
 from gateway.callbacks.request import CallbackRequest
 from gateway.callbacks.vocabulary import CHANNEL_EVENT, KIND, MESSAGE_STATUS
 from gateway.errors import CallbackRejected

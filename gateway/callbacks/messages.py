@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import orjson
 
+from gateway.callbacks.field_mapping import Field
 from gateway.callbacks.fields import Scope, code, echo, flag, identifier, local_time, text
-from gateway.callbacks.plan import Field
 
 #: Status → ``delivered`` and ``final``. A value that a status does not imply is omitted.
 _OUTCOMES: Final[Mapping[str, Mapping[str, bool]]] = {

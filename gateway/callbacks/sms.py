@@ -9,6 +9,7 @@ from gateway.callbacks import money as _money
 from gateway.callbacks import phones
 from gateway.callbacks.callback import DecodeContext, RawItem
 from gateway.callbacks.event_schema import EventSchema, VendorPage
+from gateway.callbacks.field_mapping import Field, coded, phone_number
 from gateway.callbacks.fields import (
     Converter,
     Scope,
@@ -25,7 +26,6 @@ from gateway.callbacks.fields import (
 )
 from gateway.callbacks.messages import DELIVERY_LINES, settle_delivery
 from gateway.callbacks.payload import Payload
-from gateway.callbacks.plan import Field, coded, phone_number
 from gateway.callbacks.request import CallbackRequest
 from gateway.callbacks.vocabulary import SMS_STATUS
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 from gateway.callbacks import money as _money
 from gateway.callbacks import phones
 from gateway.callbacks.event_schema import EventSchema, PostProcess, VendorPage
+from gateway.callbacks.field_mapping import Field, coded, phone_number
 from gateway.callbacks.fields import (
     NULL_WORDS,
     Converter,
@@ -23,7 +24,6 @@ from gateway.callbacks.fields import (
     words,
 )
 from gateway.callbacks.hangups import OUTCOME_LINE, hangup, settle
-from gateway.callbacks.plan import Field, coded, phone_number
 from gateway.callbacks.vocabulary import HANGUP_BY, PURPOSE
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gateway.callbacks.event_schema import EventSchema, PostProcess, VendorPage
+from gateway.callbacks.field_mapping import Field, coded, objects, phone_number
 from gateway.callbacks.fields import (
     Converter,
     Scope,
@@ -27,7 +28,6 @@ from gateway.callbacks.fields import (
 )
 from gateway.callbacks.hangups import OUTCOME_LINE, hangup, outcome_of, settle
 from gateway.callbacks.phones import uncertain
-from gateway.callbacks.plan import Field, coded, objects, phone_number
 from gateway.callbacks.vocabulary import (
     BAN,
     CHANNEL_EVENT,

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from gateway.callbacks.event_schema import EventSchema, VendorPage
+from gateway.callbacks.field_mapping import Field, coded, phone_number
 from gateway.callbacks.fields import Converter, as_text, code, identifier, number, seconds, text, unchanged, words
-from gateway.callbacks.plan import Field, coded, phone_number
 from gateway.callbacks.vocabulary import CHANNEL_STATUS
 from gateway.callbacks.whatsapp import CONTENT, CONTENT_KNOWN, kind_of_content
 from gateway.callbacks.whatsapp_events import BY_NAME as _OTHERS

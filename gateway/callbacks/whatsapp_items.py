@@ -14,10 +14,10 @@ import orjson
 from gateway.callbacks import bounds
 from gateway.callbacks.callback import DecodeContext, RawItem
 from gateway.callbacks.event_schema import EventSchema
+from gateway.callbacks.field_mapping import as_list, as_object
 from gateway.callbacks.fields import Scope
 from gateway.callbacks.jsontext import parse
 from gateway.callbacks.payload import Payload, bodies_of_items
-from gateway.callbacks.plan import as_list, as_object
 from gateway.callbacks.request import CallbackRequest
 from gateway.callbacks.whatsapp import MESSAGE_SCHEMA, STATUS_SCHEMA
 from gateway.callbacks.whatsapp_events import CALL, OTHER
