@@ -42,10 +42,9 @@ from gateway.fanout import subscriber_store
 from gateway.fanout.beginnings import Beginnings
 from gateway.fanout.fanout import FanOut, own_topics
 from gateway.fanout.subscriber_state import SubscriberStateStore
-from gateway.ingest.accept import Acceptor
+from gateway.ingest.accept import Acceptor, IngestLog
 from gateway.ingest.endpoints import endpoints
 from gateway.ingest.server import IngestServer
-from gateway.ingest.turn import IngestLog
 from gateway.link import LogClient, LogServer, remove_other_sockets
 from gateway.log import EventLog
 from gateway.log.journal import Journal, JournalWriter

@@ -172,12 +172,12 @@ class Rejections:
         request = request_from(event)
         if event.data.get("callback") == UNKNOWN_PATH:
             endpoint = self._meant(event, unknown)
-            if endpoint.signing is not None:
-                request = signed_part(request, endpoint.signing.signed_headers)
+            if endpoint.credentials.signature is not None:
+                request = signed_part(request, endpoint.credentials.signature.signed_headers)
         else:
             endpoint = self._endpoint(str(event.data.get("callback")), event.account, str(event.data.get("path")))
         events = endpoint.callback.decode(request, endpoint.context).events
-        values = serialised(events, endpoint.context.max_event_bytes)
+        values = serialised(events, endpoint.context)
         return [
             Entry(event.topic, event.partitionkey, event.id, value) for event, value in zip(events, values, strict=True)
         ]

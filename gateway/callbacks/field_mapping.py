@@ -33,8 +33,8 @@ from gateway.callbacks.fields import Convert, Converter, Flag, Scope, UnknownVal
 from gateway.callbacks.fields import code as code_text
 from gateway.callbacks.fields import text as plain_text
 from gateway.callbacks.jsontext import in_text
-from gateway.callbacks.meanings import MEANINGS
 from gateway.callbacks.phones import Read, certain
+from gateway.callbacks.vocabulary import MEANINGS
 
 #: Errors of a converter for an unusable value.
 UNUSABLE: Final = (ValueError, TypeError, LookupError, ArithmeticError)
@@ -66,7 +66,7 @@ class Field:
         source: the vendor's name, or several in order of preference; dots descend. Empty for a field that the schema's
             ``post_process`` sets; the line then only defines its schema.
         convert: converts the value.
-        note: documentation of this type. :mod:`gateway.callbacks.meanings` has the meaning in all types.
+        note: documentation of this type. :mod:`gateway.callbacks.vocabulary` has the meaning in all types.
     """
 
     name: str

@@ -7,7 +7,7 @@ from operator import itemgetter
 from typing import Any, Final
 
 from gateway.callbacks import phones
-from gateway.callbacks.event_schema import EventSchema, VendorPage
+from gateway.callbacks.callback import EventSchema, VendorPage
 from gateway.callbacks.field_mapping import Field, coded, objects, phone_number
 from gateway.callbacks.fields import (
     Scope,

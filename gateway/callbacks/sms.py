@@ -7,8 +7,7 @@ from typing import Any, Final
 
 from gateway.callbacks import money as _money
 from gateway.callbacks import phones
-from gateway.callbacks.callback import DecodeContext, RawItem
-from gateway.callbacks.event_schema import EventSchema, VendorPage
+from gateway.callbacks.callback import DecodeContext, EventSchema, RawItem, VendorPage
 from gateway.callbacks.field_mapping import Field, coded, phone_number
 from gateway.callbacks.fields import (
     Converter,

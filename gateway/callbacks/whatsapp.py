@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from gateway.callbacks import money as _money
-from gateway.callbacks.event_schema import EventSchema, VendorPage
+from gateway.callbacks.callback import EventSchema, VendorPage
 from gateway.callbacks.field_mapping import Field, as_object, coded, objects, phone_number
 from gateway.callbacks.fields import (
     Converter,

@@ -8,13 +8,12 @@ from typing import Final, Protocol, cast
 from zoneinfo import ZoneInfo
 
 from gateway.callbacks import CALLBACKS, DecodeContext, Decoded
-from gateway.callbacks.answers import CODE_ANSWERS, SLACK_ANSWERS, TWILIO_ANSWERS, Answers
+from gateway.callbacks.answers import CODE_ANSWERS, SLACK_ANSWERS, TWILIO_ANSWERS, Answers, Handshake
 from gateway.callbacks.credentials import Credentials
 from gateway.callbacks.generic import DecoderCallback, GenericCallback, JsonPath, load_decoder
-from gateway.callbacks.handshake import Handshake
 from gateway.callbacks.request import CallbackRequest
 from gateway.callbacks.sender_signatures import PRESETS
-from gateway.callbacks.signature_policy import DEFAULT_WINDOW_S, TIMED_SCHEMES, Scheme, SignaturePolicy
+from gateway.callbacks.signature import DEFAULT_WINDOW_S, TIMED_SCHEMES, Scheme, SignaturePolicy
 from gateway.config.callbacks import ConfiguredPath, all_paths, configured_paths
 from gateway.config.settings import Auth, CallbackPath, Ingest, Signature
 
@@ -44,11 +43,6 @@ class Endpoint:
     context: DecodeContext
     credentials: Credentials
     handshake: Handshake = _NO_HANDSHAKE
-
-    @property
-    def signing(self) -> SignaturePolicy | None:
-        """Policy by which answers are signed; None if the callback's answers have no signature."""
-        return self.credentials.signature
 
 
 class Endpoints:

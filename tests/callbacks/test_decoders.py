@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.callbacks import CALLBACKS, Callback, CallbackRequest, DecodeContext, Decoded, charset
-from gateway.callbacks.event_schema import EventSchema, VendorPage
+from gateway.callbacks.callback import EventSchema, VendorPage
 from gateway.callbacks.field_mapping import Field
 from gateway.errors import CallbackRejected
 from gateway.event import from_json

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from gateway.callbacks import CALLBACKS, CallbackRequest, DecodeContext
 from gateway.callbacks.credentials import Credentials
 from gateway.callbacks.generic import DecodedEvent, DecoderCallback, GenericCallback
-from gateway.callbacks.jsonpath import JsonPath
+from gateway.callbacks.jsontext import JsonPath
 from gateway.errors import CallbackRejected
 from gateway.ingest.accept import Acceptor, Pending
 from gateway.ingest.endpoints import Decodes, Endpoint
