@@ -61,22 +61,24 @@ class IngestLog(Protocol):
 class Turn:
     """The entries of one turn, and who waits for them."""
 
-    __slots__ = ("_waiting", "callbacks", "entries")
+    __slots__ = ("_outcome", "_waiting", "callbacks", "entries")
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
         #: Number of callbacks whose events these are.
         self.callbacks = 0
         self._waiting: list[Done] = []
+        self._outcome: tuple[Appended, BaseException | None] | None = None
 
     def when_done(self, tell: Done) -> None:
-        """Call a function when the entries are durable or refused; to be asked before that."""
-        self._waiting.append(tell)
+        """Call a function when the entries are durable or refused, at once if they are already."""
+        if self._outcome is None:
+            self._waiting.append(tell)
+        else:
+            tell(*self._outcome)
 
     async def wait(self) -> Appended:
-        """Return the result of the append when the entries are durable; to be asked before that.
-
-        The waiting task may be cancelled.
+        """Return the result of the append when the entries are durable; the waiting task may be cancelled.
 
         Raises:
             NotNow: the log refused them.
@@ -87,6 +89,7 @@ class Turn:
 
     def end(self, appended: Appended, error: BaseException | None) -> None:
         """Report the outcome to each waiting request, in the order in which they came."""
+        self._outcome = appended, error
         for tell in self._waiting:
             try:
                 tell(appended, error)
@@ -388,5 +391,6 @@ def serialised(events: tuple[Event, ...], context: DecodeContext) -> list[bytes]
 
 def _trace(request: CallbackRequest) -> Headers:
     """Return the header with the caller's trace, to store with the event. Without it the event id is used."""
-    given = traceparent.valid(request.headers.get(traceparent.NAME))
+    sent = request.headers.get(traceparent.NAME)
+    given = traceparent.valid(sent) if sent else None
     return ((traceparent.NAME, given),) if given else ()

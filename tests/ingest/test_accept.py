@@ -87,13 +87,13 @@ async def test_entries_of_a_turn_are_appended_together() -> None:
     log.futures[1].set_result(ALL_NEW)
     async with asyncio.timeout(5):
         await other.wait()
-    waiting = [asyncio.ensure_future(shared.wait()) for shared in (one, two, one)]
+    waiting = asyncio.ensure_future(one.wait())
     await turn()
-    assert not any(one.done() for one in waiting)
+    assert not waiting.done()
     assert 2 == turns.waiting
     log.futures[0].set_result(ALL_NEW)
     async with asyncio.timeout(5):
-        await asyncio.gather(*waiting)
+        await asyncio.gather(waiting, two.wait(), one.wait())
     assert 0 == turns.waiting
 
 

@@ -102,7 +102,7 @@ class Capture:
         with capture_logs() as lines:
             taken = self._acceptor.take(Endpoint(request.path, callback, DecodeContext(), Credentials()), request)
             if isinstance(taken, Pending):
-                self._acceptor.count(Endpoint(request.path, callback, DecodeContext(), Credentials()), taken.outcome)
+                self._acceptor.metrics.count(callback.name, taken.outcome)
                 await taken.turn.wait()
         self.lines += lines
         return taken.answer.status if isinstance(taken, Pending) else taken.status
