@@ -18,7 +18,7 @@ from typing import Final
 import structlog
 
 from gateway.callbacks import DecodeContext, Decoded
-from gateway.callbacks.answers import Answers, TextAnswers
+from gateway.callbacks.answers import Answers, text_answers
 from gateway.callbacks.credentials import Credentials
 from gateway.callbacks.rejected import UNKNOWN_PATH, unknown_path_event
 from gateway.callbacks.request import CallbackRequest
@@ -44,7 +44,7 @@ class _UnknownPath:
 
     name: Final = UNKNOWN_PATH
     methods: Final = frozenset({"POST"})
-    answers: Final[Answers] = TextAnswers("error", "error")
+    answers: Final[Answers] = text_answers("error", "error")
 
     def decode(self, request: CallbackRequest, context: DecodeContext) -> Decoded:
         raise CallbackRejected("unknown path")
