@@ -18,7 +18,7 @@ from gateway.admin.event_summary import event_summary
 from gateway.admin.parts import NotHere, Parts
 from gateway.admin.responses import json_response
 from gateway.callbacks.rejected import TOPIC, UNKNOWN_PATH, request_from
-from gateway.callbacks.request import signed_part
+from gateway.callbacks.signature import signed_part
 from gateway.errors import CallbackRejected
 from gateway.event import Event, NotAnEvent, from_json
 from gateway.fanout.scan import scan

@@ -22,7 +22,7 @@ from gateway.callbacks import (
 )
 from gateway.callbacks.answers import CALLBOT_ANSWERS, CODE_ANSWERS, EMAIL_ANSWERS, TEXT_ANSWERS, Answer, Answers
 from gateway.callbacks.callback import Callback, DecodeContext, Decoded, EventSchema, one_item
-from gateway.callbacks.request import CallbackRequest
+from gateway.callbacks.payload import CallbackRequest
 
 __all__ = [
     "CALLBACKS",

@@ -17,7 +17,7 @@ from typing import Final
 import orjson
 
 from gateway.callbacks import form
-from gateway.callbacks.request import CallbackRequest
+from gateway.callbacks.payload import CallbackRequest
 from gateway.callbacks.signature import SignaturePolicy, algorithm_of, callbot_signature
 
 #: Default reason of a rejection.

@@ -29,8 +29,7 @@ from gateway.callbacks import times
 from gateway.callbacks.answers import MISSING, Answers
 from gateway.callbacks.field_mapping import Field, FieldMapping, object_schema
 from gateway.callbacks.fields import MAX_ITEMS, Scope
-from gateway.callbacks.payload import Layout, Payload, enclosed, read
-from gateway.callbacks.request import CallbackRequest
+from gateway.callbacks.payload import CallbackRequest, Layout, Payload, enclosed, read
 from gateway.callbacks.vocabulary import MEANINGS
 from gateway.errors import CallbackRejected
 from gateway.event import Event, event_id, schema_url, schema_urn

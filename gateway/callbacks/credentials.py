@@ -30,7 +30,7 @@ from typing import Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from gateway.callbacks import form
-from gateway.callbacks.request import CallbackRequest
+from gateway.callbacks.payload import CallbackRequest
 from gateway.callbacks.sender_signatures import verify
 from gateway.callbacks.signature import SignaturePolicy
 from gateway.errors import Forbidden, Unauthenticated

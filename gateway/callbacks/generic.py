@@ -53,8 +53,7 @@ from gateway.callbacks import jsontext, times
 from gateway.callbacks.answers import CODE_ANSWERS, MISSING, Answers
 from gateway.callbacks.callback import Certainty, DecodeContext, Decoded, scope_of
 from gateway.callbacks.jsontext import JsonPath
-from gateway.callbacks.payload import Layout, Payload, read
-from gateway.callbacks.request import CallbackRequest
+from gateway.callbacks.payload import CallbackRequest, Layout, Payload, read
 from gateway.errors import CallbackRejected
 from gateway.event import Event, event_id
 

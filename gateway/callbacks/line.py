@@ -32,8 +32,7 @@ from gateway.callbacks.fields import (
     words,
 )
 from gateway.callbacks.messages import DELIVERY_LINES, RECEIPT, describe_failure, message_id, settle_delivery
-from gateway.callbacks.payload import Payload, bodies_of_items
-from gateway.callbacks.request import CallbackRequest
+from gateway.callbacks.payload import CallbackRequest, Payload, bodies_of_items
 from gateway.callbacks.vocabulary import CHANNEL_EVENT, KIND, MESSAGE_STATUS
 from gateway.errors import CallbackRejected
 

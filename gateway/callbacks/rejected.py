@@ -30,8 +30,8 @@ import orjson
 from gateway.callbacks import CALLBACKS, Callback, DecodeContext, form, times
 from gateway.callbacks.credentials import MARK, Credentials
 from gateway.callbacks.fields import Scope
-from gateway.callbacks.payload import Payload, enclosed, read
-from gateway.callbacks.request import CallbackRequest, signed_part
+from gateway.callbacks.payload import CallbackRequest, Payload, enclosed, read
+from gateway.callbacks.signature import signed_part
 from gateway.errors import CallbackRejected
 from gateway.event import Event, NotAnEvent, event_id, schema_url, schema_urn
 

@@ -43,7 +43,7 @@ from typing import Final, Literal, NamedTuple
 
 from gateway import signing
 from gateway.callbacks import form
-from gateway.callbacks.request import CallbackRequest, signed_part
+from gateway.callbacks.payload import CallbackRequest
 from gateway.callbacks.signature import (
     CHECKS,
     Check,
@@ -55,6 +55,7 @@ from gateway.callbacks.signature import (
     is_number,
     refuse_outside_window,
     refuse_unless_any,
+    signed_part,
 )
 from gateway.errors import Unauthenticated
 

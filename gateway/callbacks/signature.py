@@ -3,7 +3,7 @@
 :mod:`gateway.callbacks.sender_signatures` has those of other senders, and ``verify``, which checks all.
 
 Only signed bytes become an event. A check returns the part of the request that the signature covers
-(:func:`gateway.callbacks.request.signed_part`), and only this part is decoded:
+(:func:`signed_part`), and only this part is decoded:
 
 ========  ==============================================  =========================================================
 scheme    covered                                         text that is hashed
@@ -45,7 +45,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal
 
-from gateway.callbacks.request import CallbackRequest, signed_part
+from gateway.callbacks.payload import CallbackRequest
 from gateway.errors import Unauthenticated
 
 Scheme = Literal["general", "callbot", "hmac", "standard-webhooks", "stripe", "slack", "twilio"]
@@ -132,6 +132,21 @@ class SignaturePolicy:
         if self.scheme == "standard-webhooks":
             return (f"{self.header}-id".lower(),)
         return _SIGNED_HEADERS.get(self.scheme, ())
+
+
+def signed_part(request: CallbackRequest, signed_headers: Iterable[str]) -> CallbackRequest:
+    """Return the part of a request that a signature over its body and some headers covers.
+
+    Method, path, query, the other headers and the address are replaced by constants, so a decoder of the result cannot
+    depend on unauthenticated bytes.
+
+    Args:
+        request: as received.
+        signed_headers: names in lower case; missing headers are omitted.
+    """
+    received = request.headers
+    headers = {name: received[name].strip(" \t") for name in signed_headers if name in received}
+    return CallbackRequest("POST", "", b"", headers, request.body, request.received_at)
 
 
 def given_signature(policy: SignaturePolicy, request: CallbackRequest) -> str:

@@ -24,8 +24,7 @@ from gateway.callbacks.fields import (
     words,
 )
 from gateway.callbacks.messages import DELIVERY_LINES, settle_delivery
-from gateway.callbacks.payload import Payload
-from gateway.callbacks.request import CallbackRequest
+from gateway.callbacks.payload import CallbackRequest, Payload
 from gateway.callbacks.vocabulary import SMS_STATUS
 
 #: ``status`` of section 1, then the words of ``result`` and ``smsStatus``: some accounts send only these.

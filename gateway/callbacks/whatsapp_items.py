@@ -15,8 +15,7 @@ from gateway.callbacks.callback import DecodeContext, EventSchema, RawItem
 from gateway.callbacks.field_mapping import as_list, as_object
 from gateway.callbacks.fields import Scope
 from gateway.callbacks.jsontext import parse
-from gateway.callbacks.payload import Payload, bodies_of_items
-from gateway.callbacks.request import CallbackRequest
+from gateway.callbacks.payload import CallbackRequest, Payload, bodies_of_items
 from gateway.callbacks.whatsapp import MESSAGE_SCHEMA, STATUS_SCHEMA
 from gateway.callbacks.whatsapp_events import BY_NAME, CALL, ECHO, ECHO_LISTS, ECHOES, OTHER
 from gateway.errors import CallbackRejected

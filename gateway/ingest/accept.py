@@ -27,8 +27,8 @@ import structlog
 
 from gateway.callbacks import DecodeContext
 from gateway.callbacks.answers import Answer
+from gateway.callbacks.payload import CallbackRequest
 from gateway.callbacks.rejected import explained, rejected_event
-from gateway.callbacks.request import CallbackRequest
 from gateway.errors import CallbackRejected, NotNow, SenderError
 from gateway.event import Event
 from gateway.ingest.endpoints import Endpoint

@@ -36,7 +36,7 @@ from typing import Final, cast
 
 from gateway.callbacks.answers import Answer
 from gateway.callbacks.credentials import Network, caller
-from gateway.callbacks.request import CallbackRequest
+from gateway.callbacks.payload import CallbackRequest
 from gateway.connections import ConnectionLimit
 from gateway.errors import NotNow
 from gateway.ingest.accept import Acceptor, Pending

@@ -20,7 +20,7 @@ from aiohttp.web_request import BaseRequest
 from gateway import descriptors
 from gateway.callbacks.answers import Answer
 from gateway.callbacks.credentials import caller
-from gateway.callbacks.request import CallbackRequest
+from gateway.callbacks.payload import CallbackRequest
 from gateway.config.settings import Ingest
 from gateway.connections import ConnectionLimit, LimitedServer
 from gateway.errors import Broken, NotNow, SenderError
@@ -28,9 +28,8 @@ from gateway.event import Event
 from gateway.ingest.accept import Acceptor, Pending, prepare
 from gateway.ingest.bodies import SMALL_BYTES, Bodies, BodyTooLarge, MemoryShare
 from gateway.ingest.connection import Connection
-from gateway.ingest.endpoints import Endpoint, Endpoints
+from gateway.ingest.endpoints import UNKNOWN, Endpoint, Endpoints, UnknownPaths
 from gateway.ingest.fast_path import FastConnection, FastConnections
-from gateway.ingest.unknown_paths import UNKNOWN, UnknownPaths
 from gateway.sockets import BACKLOG
 from gateway.telemetry.metrics import METRICS
 

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from gateway.callbacks import CALLBACKS
 from gateway.callbacks.callback import DecodeContext
-from gateway.callbacks.request import CallbackRequest
+from gateway.callbacks.payload import CallbackRequest
 from gateway.errors import CallbackRejected
 from gateway.event import Event
 from gateway.traffic.simulator import requests
