@@ -200,7 +200,7 @@ class Acceptor:
         self._clock = clock
         self._max_waiting = max_waiting
         self._seen_drift: set[tuple[str, str]] = set()
-        self._tells_each = _log.is_enabled_for(logging.DEBUG)
+        self._logs_each = _log.is_enabled_for(logging.DEBUG)
         self.metrics = BatchedMetrics("gateway_callbacks", "gateway_callback_answer_seconds")
 
     def take(self, endpoint: Endpoint, request: CallbackRequest) -> Answer | Pending:
@@ -221,12 +221,12 @@ class Acceptor:
             prepared: result of :func:`prepare`.
         """
         if prepared.error is not None:
-            self._tell_error(endpoint, request, prepared)
+            self._report_error(endpoint, request, prepared)
         if not prepared.events:
             self.metrics.count(endpoint.callback.name, prepared.outcome)
             return prepared.answer
         if prepared.drift:
-            self._tell_drift(endpoint, prepared)
+            self._report_drift(endpoint, prepared)
         return self._store(endpoint, request, prepared)
 
     def keep(self, endpoint: Endpoint, request: CallbackRequest, event: Event, answer: Answer) -> Answer | Pending:
@@ -255,7 +255,7 @@ class Acceptor:
         retry_after = ("Retry-After", str(round(error.retry_after_s or 1)))
         return Answer(failure.status, failure.content_type, failure.body, (*failure.headers, retry_after))
 
-    def _tell_error(self, endpoint: Endpoint, request: CallbackRequest, prepared: Prepared) -> None:
+    def _report_error(self, endpoint: Endpoint, request: CallbackRequest, prepared: Prepared) -> None:
         name, exc = endpoint.callback.name, prepared.error
         if isinstance(exc, CallbackRejected):
             _log.warning(
@@ -282,7 +282,7 @@ class Acceptor:
         pending = Pending(turn, answer, outcome, indexes)
         if self._spans is not None:
             turn.when_done(partial(self._trace, self._spans, endpoint, request, zip(indexes, events, strict=True)))
-        if self._tells_each:
+        if self._logs_each:
             _log.debug("callback.received", callback=endpoint.callback.name, ids=[event.id for event in events])
         return pending
 
@@ -314,7 +314,7 @@ class Acceptor:
             outcome = "repeated"
         self.metrics.count(endpoint.callback.name, outcome)
 
-    def _tell_drift(self, endpoint: Endpoint, prepared: Prepared) -> None:
+    def _report_drift(self, endpoint: Endpoint, prepared: Prepared) -> None:
         name = endpoint.callback.name
         _DRIFT.labels(name).inc(len(prepared.drift))
         for label in prepared.drift:
