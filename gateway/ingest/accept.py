@@ -95,6 +95,7 @@ class Turn:
                 tell(appended, error)
             except Exception:  # an error of one must not delay the answers of the others
                 _log.exception("an answer could not be written")
+        self._waiting.clear()
 
 
 class Turns:
