@@ -40,10 +40,9 @@ from gateway.exchange import Exchange, check_connections, claim_positions, keep_
 from gateway.fanout import attempts, subscriber_store
 from gateway.fanout.subscriber_state import Beginnings, SubscriberStateStore
 from gateway.fanout.subscriptions import FanOut, own_topics
-from gateway.ingest.accept import Acceptor
+from gateway.ingest.accept import Acceptor, IngestLog
 from gateway.ingest.endpoints import endpoints
 from gateway.ingest.server import IngestServer
-from gateway.ingest.turn import IngestLog
 from gateway.link import LogClient, LogServer, remove_other_sockets
 from gateway.log import EventLog
 from gateway.log.journal import Journal, JournalWriter, Retention

@@ -159,7 +159,7 @@ class LimitedHandler(RequestHandler):  # type: ignore[misc,type-arg,unused-ignor
         before = self._request_count
         super().data_received(data)
         if self._request_count != before and isinstance(self._manager, LimitedServer):
-            self._manager.used(self)
+            self._manager.limit.used(cast("asyncio.Transport", self.transport))
 
 
 class LimitedServer(web.Server):  # type: ignore[misc,type-arg,unused-ignore]
@@ -171,7 +171,7 @@ class LimitedServer(web.Server):  # type: ignore[misc,type-arg,unused-ignore]
 
     def __init__(self, limit: ConnectionLimit, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._limit = limit
+        self.limit = limit
 
     def __call__(self) -> LimitedHandler:
         """Make a handler for a connection that was accepted."""
@@ -180,17 +180,11 @@ class LimitedServer(web.Server):  # type: ignore[misc,type-arg,unused-ignore]
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:  # type: ignore[type-arg,unused-ignore]
         """Count it; asked by its handler."""
         super().connection_made(handler, transport)
-        self._limit.add(transport, cast("LimitedHandler", handler))
+        self.limit.add(transport, cast("LimitedHandler", handler))
 
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:  # type: ignore[type-arg,unused-ignore]
         """Forget it; asked by its handler."""
         transport = self._connections.get(handler)
         super().connection_lost(handler, exc)
         if transport is not None:
-            self._limit.remove(transport)
-
-    def used(self, handler: RequestHandler) -> None:  # type: ignore[type-arg,unused-ignore]
-        """Note that a request came."""
-        transport = self._connections.get(handler)
-        if transport is not None:
-            self._limit.used(transport)
+            self.limit.remove(transport)

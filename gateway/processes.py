@@ -106,7 +106,7 @@ def _takes_sockets(folder: Path) -> bool:
 
 
 def _listen(key: str, host: str, port: int) -> socket.socket:
-    return sockets.listen_when_free(key, host, port, _PORT_WAIT_S)
+    return sockets.listen(key, host, port, _PORT_WAIT_S)
 
 
 class _Machine:

@@ -17,6 +17,9 @@ Behind a prefix, padding may be missing and the alphabet may be the one for URLs
 
 A secret that is not base64 is refused, with or without prefix, and never taken as raw bytes: no library of
 the specification could verify with it, and a text that happens to be base64 would mean two things.
+
+ed25519 is that of ``cryptography`` rather than PyNaCl: it is kept by the Python Cryptographic Authority with releases
+against every OpenSSL advisory, and has wheels for every platform that we build for.
 """
 
 from __future__ import annotations
@@ -28,13 +31,18 @@ import hmac
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from gateway import ed25519
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
 from gateway.errors import ConfigError, Unauthenticated
 
 #: Below this a secret can be guessed; the specification advises 24.
 MIN_SECRET_BYTES: Final = 16
 #: More digits than any time stamp has: int() of a hostile header stays cheap.
 _MOST_TIME_DIGITS: Final = 16
+#: Of an ed25519 public key (RFC 8032, section 5.1.5).
+_PUBLIC_KEY_BYTES: Final = 32
 #: In one header. Senders have two while a secret is rotated; each costs an ed25519 check with a public key.
 _MOST_SIGNATURES: Final = 16
 
@@ -76,7 +84,7 @@ def problem_of_verifying(secret: str) -> str | None:
     """Return what is wrong with a secret that received webhooks are verified with; None when it is good."""
     if secret.startswith("whpk_"):
         raw = _decode(secret)
-        if raw is None or len(raw) != ed25519.PUBLIC_KEY_BYTES:
+        if raw is None or len(raw) != _PUBLIC_KEY_BYTES:
             return "whpk_ must be followed by base64 of an ed25519 public key of 32 bytes"
         return None
     return _problem(secret)
@@ -122,23 +130,38 @@ def verify(secrets: Sequence[str], headers: Mapping[str, str], body: bytes, now:
         raise Unauthenticated("no signature matches")
 
 
+def public_key(key: bytes) -> bytes:
+    """Return the 32 bytes of the ed25519 public key of a private one: its seed, or seed and public key."""
+    public = Ed25519PrivateKey.from_private_bytes(key[:32]).public_key()
+    return public.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+
+
 def _matches(secret: str, content: bytes, signatures: list[str]) -> bool:
     raw = _decode(secret)
     if raw is None:
         return False
     if secret.startswith(("whsk_", "whpk_")):
-        public = raw if secret.startswith("whpk_") else ed25519.public_key(raw)
+        public = raw if secret.startswith("whpk_") else public_key(raw)
         offered = [_base64(one[4:]) for one in signatures if one.startswith("v1a,")]
-        return any(one is not None and ed25519.verify(public, one, content) for one in offered)
+        return any(one is not None and _is_signed(public, one, content) for one in offered)
     expected = _hmac_signer(raw)(content).encode()
     return any(hmac.compare_digest(expected, one.encode("utf-8", "surrogateescape")) for one in signatures)
+
+
+def _is_signed(key: bytes, signature: bytes, content: bytes) -> bool:
+    """Return whether an ed25519 signature over ``content`` belongs to this public key."""
+    try:
+        Ed25519PublicKey.from_public_bytes(key).verify(signature, content)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
 
 
 def _signer(secret: str) -> _Sign:
     raw = _decode(secret)
     assert raw is not None
     if secret.startswith("whsk_"):
-        sign = ed25519.signer(raw)
+        sign = Ed25519PrivateKey.from_private_bytes(raw[:32]).sign
         return lambda content: "v1a," + base64.b64encode(sign(content)).decode()
     return _hmac_signer(raw)
 

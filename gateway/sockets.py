@@ -27,50 +27,42 @@ _PORT_LOOK_S: Final = 0.05
 _MOST_BYTES: Final = 107 if sys.platform == "linux" else 103
 
 
-def listen_when_free(key: str, host: str, port: int, wait_s: float) -> socket.socket:
-    """Listen as :func:`listen` does, on a port that another process may be about to release.
-
-    Args:
-        wait_s: how long to try, in seconds.
-    """
-    deadline = time.monotonic() + wait_s
-    while True:
-        try:
-            return listen(key, host, port)
-        except ConfigError as exc:
-            is_in_use = isinstance(exc.__cause__, OSError) and exc.__cause__.errno == errno.EADDRINUSE
-            if not is_in_use or time.monotonic() >= deadline:
-                raise
-        time.sleep(_PORT_LOOK_S)
-
-
-def listen(key: str, host: str, port: int) -> socket.socket:
+def listen(key: str, host: str, port: int, wait_s: float = 0.0) -> socket.socket:
     """Return a socket that listens on a TCP port.
 
     Args:
         key: of the configuration, such as ``ingest.port``, for the error.
-        host: an address or a name; of a name, one address is taken, IPv4 before IPv6. Empty: all of IPv4.
-        port: 0 takes a free one.
+        host: an address or a name; of a name, one address is used, IPv4 before IPv6. Empty: all of IPv4.
+        port: 0 selects a free one.
+        wait_s: time for another process to release the port, seconds.
 
     Raises:
         ConfigError: the address is in use, or is not ours.
     """
-    try:
-        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, number, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
-        listener = socket.socket(family, kind, number)
+    deadline = time.monotonic() + wait_s
+    while True:
         try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:  # as asyncio does: "::" leaves IPv4 to a socket of its own
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listener.bind(address)
-            listener.listen(BACKLOG)
-            listener.setblocking(False)
-        except OSError:
-            listener.close()
-            raise
-    except OSError as exc:
-        raise ConfigError([f"{key}: {host}:{port} cannot be used: {exc.strerror}"]) from exc
+            return _listening(host, port)
+        except OSError as exc:
+            if exc.errno != errno.EADDRINUSE or time.monotonic() >= deadline:
+                raise ConfigError([f"{key}: {host}:{port} cannot be used: {exc.strerror}"]) from exc
+        time.sleep(_PORT_LOOK_S)
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, kind, number, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
+    listener = socket.socket(family, kind, number)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:  # as asyncio does: "::" leaves IPv4 to a socket of its own
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
     return listener
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from gateway.ingest.large_bodies import without_collections
+from gateway.ingest.bodies import without_collections
 
 #: Seconds of :func:`_piece` on the reference machine, the best of many runs.
 _REFERENCE_S: Final = 0.0009

@@ -25,7 +25,6 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "gateway.event",
         "gateway.telemetry",
-        "gateway.ed25519",
         "gateway.config.values",
     ),
     (

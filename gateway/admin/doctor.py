@@ -21,7 +21,7 @@ from aiohttp import web
 from gateway.admin.parts import NotHere, Parts
 from gateway.admin.responses import Given, NotFound, json_response
 from gateway.callbacks import Callback, CallbackRequest
-from gateway.callbacks.event_schema import EventSchema
+from gateway.callbacks.callback import EventSchema
 from gateway.callbacks.rejected import TOPIC
 from gateway.errors import CallbackRejected
 from gateway.ingest.endpoints import Endpoint

@@ -18,7 +18,7 @@ from gateway.admin.events import event_summary
 from gateway.admin.parts import NotHere, Parts
 from gateway.admin.responses import Given, body, json_response
 from gateway.callbacks.rejected import TOPIC, UNKNOWN_PATH, request_from
-from gateway.callbacks.request import signed_part
+from gateway.callbacks.signature import signed_part
 from gateway.errors import CallbackRejected
 from gateway.event import Event, NotAnEvent, from_json
 from gateway.fanout.scan import scan
@@ -168,12 +168,12 @@ class Rejections:
         request = request_from(event)
         if event.data.get("callback") == UNKNOWN_PATH:
             endpoint = self._meant(event, unknown)
-            if endpoint.signing is not None:
-                request = signed_part(request, endpoint.signing.signed_headers)
+            if endpoint.credentials.signature is not None:
+                request = signed_part(request, endpoint.credentials.signature.signed_headers)
         else:
             endpoint = self._endpoint(str(event.data.get("callback")), event.account, str(event.data.get("path")))
         events = endpoint.callback.decode(request, endpoint.context).events
-        values = serialised(events, endpoint.context.max_event_bytes)
+        values = serialised(events, endpoint.context)
         return [
             Entry(event.topic, event.partitionkey, event.id, value) for event, value in zip(events, values, strict=True)
         ]

@@ -10,24 +10,19 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from gateway.callbacks import (
-    ai_agent,
-    call_centre,
-    callbot,
-    channels,
-    email,
+    automatic_calls,
+    calls,
     line,
+    messages,
     numbers,
     sms,
-    voice,
     whatsapp,
     whatsapp_events,
-    whatsapp_flows,
     whatsapp_items,
 )
 from gateway.callbacks.answers import CALLBOT_ANSWERS, CODE_ANSWERS, EMAIL_ANSWERS, TEXT_ANSWERS, Answer, Answers
-from gateway.callbacks.callback import Callback, DecodeContext, Decoded, one_item
-from gateway.callbacks.event_schema import EventSchema
-from gateway.callbacks.request import CallbackRequest
+from gateway.callbacks.callback import Callback, DecodeContext, Decoded, EventSchema, one_item
+from gateway.callbacks.payload import CallbackRequest
 
 __all__ = [
     "CALLBACKS",
@@ -50,12 +45,12 @@ def _json(name: str, title: str, *schemas: EventSchema, answers: Answers = CODE_
 
 
 def _callbot(name: str, title: str, own: EventSchema, other: EventSchema) -> Callback:
-    classify = callbot.classify_by_content(own)
+    classify = automatic_calls.classify_callbot(own)
     return _json(name, title, own, other, answers=CALLBOT_ANSWERS, classify=classify, signature="callbot")
 
 
 def _ai_agent(name: str, title: str, own: EventSchema, other: EventSchema) -> Callback:
-    return _json(name, title, own, other, classify=ai_agent.classify_by_content(own), signature="general")
+    return _json(name, title, own, other, classify=automatic_calls.classify_ai_agent(own), signature="general")
 
 
 _TABLE: Final = (
@@ -68,16 +63,16 @@ _TABLE: Final = (
         classify=sms.classify_did,
         signature="general",
     ),
-    _form("voice-dr", "Voice receipt", voice.VOICE_DR),
-    _json("webcall-cdr", "WebCall call detail record", call_centre.WEBCALL_CDR),
-    _json("predictive-dial", "Predictive dial event", call_centre.PREDICTIVE),
-    _json("call-status", "Call status push V1.0", call_centre.CALL_STATUS),
-    _json("nxlink-call", "NXLink call record", call_centre.NXLINK_CALL),
-    _ai_agent("ai-agent-call", "AI Agent call record", ai_agent.CALL, ai_agent.TASK),
-    _ai_agent("ai-agent-task", "AI Agent task status", ai_agent.TASK, ai_agent.CALL),
-    _callbot("callbot-call", "Callbot by call", callbot.CALL, callbot.TASK),
-    _callbot("callbot-order", "Callbot by order", callbot.ORDER, callbot.TASK),
-    _callbot("callbot-task", "Callbot task status", callbot.TASK, callbot.CALL),
+    _form("voice-dr", "Voice receipt", calls.VOICE_DR),
+    _json("webcall-cdr", "WebCall call detail record", calls.WEBCALL_CDR),
+    _json("predictive-dial", "Predictive dial event", calls.PREDICTIVE),
+    _json("call-status", "Call status push V1.0", calls.CALL_STATUS),
+    _json("nxlink-call", "NXLink call record", calls.NXLINK_CALL),
+    _ai_agent("ai-agent-call", "AI Agent call record", automatic_calls.AI_AGENT_CALL, automatic_calls.AI_AGENT_TASK),
+    _ai_agent("ai-agent-task", "AI Agent task status", automatic_calls.AI_AGENT_TASK, automatic_calls.AI_AGENT_CALL),
+    _callbot("callbot-call", "Callbot by call", automatic_calls.CALLBOT_CALL, automatic_calls.CALLBOT_TASK),
+    _callbot("callbot-order", "Callbot by order", automatic_calls.CALLBOT_ORDER, automatic_calls.CALLBOT_TASK),
+    _callbot("callbot-task", "Callbot task status", automatic_calls.CALLBOT_TASK, automatic_calls.CALLBOT_CALL),
     _json(
         "whatsapp",
         "WhatsApp: messages, statuses, events, calls",
@@ -86,8 +81,8 @@ _TABLE: Final = (
         whatsapp_events.TEMPLATE,
         whatsapp_events.ACCOUNT,
         whatsapp_events.SYNC,
-        whatsapp_flows.FLOW,
-        whatsapp_flows.ECHO,
+        whatsapp_events.FLOW,
+        whatsapp_events.ECHO,
         whatsapp_events.OTHER,
         whatsapp_events.CALL,
         classify=whatsapp_items.classify,
@@ -96,17 +91,17 @@ _TABLE: Final = (
     _json(
         "viber",
         "Viber: receipt and reply",
-        channels.VIBER_STATUS_SCHEMA,
-        channels.VIBER_MESSAGE,
-        classify=one_item(channels.viber_schema),
+        messages.VIBER_STATUS_SCHEMA,
+        messages.VIBER_MESSAGE,
+        classify=one_item(messages.viber_schema),
     ),
-    _json("zalo", "Zalo ZNS receipt", channels.ZALO_STATUS_SCHEMA),
+    _json("zalo", "Zalo ZNS receipt", messages.ZALO_STATUS_SCHEMA),
     _json(
         "messenger",
         "Messenger: reply and receipt",
-        channels.MESSENGER_MESSAGE,
-        channels.MESSENGER_STATUS_SCHEMA,
-        classify=one_item(channels.messenger_schema),
+        messages.MESSENGER_MESSAGE,
+        messages.MESSENGER_STATUS_SCHEMA,
+        classify=one_item(messages.messenger_schema),
     ),
     _json(
         "line",
@@ -117,7 +112,7 @@ _TABLE: Final = (
         classify=line.classify,
         identity=line.identity,
     ),
-    _json("super-message", "Super Message receipt", channels.SUPER_STATUS_SCHEMA),
+    _json("super-message", "Super Message receipt", messages.SUPER_STATUS_SCHEMA),
     _json("number-check", "Number check result", numbers.NUMBER_CHECK),
     _json(
         "pns",
@@ -127,7 +122,7 @@ _TABLE: Final = (
         classify=one_item(numbers.pns_schema),
     ),
     _form("ota", "OTA one-click login verification", numbers.OTA),
-    _json("email-dr", "Email verification code receipt", email.EMAIL_DR, answers=EMAIL_ANSWERS),
+    _json("email-dr", "Email verification code receipt", messages.EMAIL_DR, answers=EMAIL_ANSWERS),
 )
 
 #: The built-in callbacks by name.

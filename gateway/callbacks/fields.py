@@ -19,11 +19,17 @@ from dataclasses import dataclass, field
 from datetime import tzinfo
 from typing import Any, Final
 
-from gateway.callbacks import bounds, phones, times
 from gateway.callbacks import money as _money
+from gateway.callbacks import phones, times
 from gateway.callbacks.vocabulary import Vocabulary
+from gateway.errors import CallbackRejected
 from gateway.telemetry import redaction
 
+#: Default of ``ingest.max_items``. The platform sends one item, or some dozen.
+MAX_ITEMS: Final = 1000
+#: Objects in lists inside the items (costs, contacts, products) of a callback, as a multiple of ``max_items``. A
+#: message has one or two; with ten times more, one body could use the processor for a second.
+_MEMBERS_PER_ITEM: Final = 4
 #: Drift labels of one callback, at most; a hostile body could have millions.
 MOST_LABELS: Final = 16
 
@@ -51,7 +57,7 @@ class Scope:
     """
 
     zone: tzinfo
-    max_items: int = bounds.MAX_ITEMS
+    max_items: int = MAX_ITEMS
     country: str = ""
     drift: list[str] = field(default_factory=list)
     national: list[Flag] | None = None
@@ -64,8 +70,9 @@ class Scope:
             CallbackRejected: the callback has too many of them.
         """
         self.members += count
-        if self.members > self.max_items * bounds.MEMBERS_PER_ITEM:
-            raise bounds.too_many_members(self.max_items)
+        most = self.max_items * _MEMBERS_PER_ITEM
+        if self.members > most:
+            raise CallbackRejected(f"more than {most} objects inside the items, see the setting ingest.max_items")
 
     def mark_national(self, flag: Flag) -> None:
         """Request a flag for a number whose country is not certain."""
@@ -262,7 +269,7 @@ micros: Final = Converter("Unix microseconds", _time, _TIME_SCHEMA)
 
 
 def phone(flag_name: str, read: phones.Read) -> Converter:
-    """Return the converter of a phone number; see :func:`gateway.callbacks.plan.phone_number`."""
+    """Return the converter of a phone number; see :func:`gateway.callbacks.field_mapping.phone_number`."""
     is_stated = read is phones.certain
     group, _, member = flag_name.rpartition(".")
     flag = (group, member, member.removesuffix("_national"))

@@ -49,13 +49,11 @@ from typing import Any, ClassVar, Final, Literal, NamedTuple
 
 import orjson
 
-from gateway.callbacks import bounds, jsontext, times
-from gateway.callbacks.answers import CODE_ANSWERS, Answers
-from gateway.callbacks.callback import DecodeContext, Decoded, scope_of
-from gateway.callbacks.event_schema import MISSING, Certainty
-from gateway.callbacks.jsonpath import JsonPath
-from gateway.callbacks.payload import Layout, Payload, read
-from gateway.callbacks.request import CallbackRequest
+from gateway.callbacks import jsontext, times
+from gateway.callbacks.answers import CODE_ANSWERS, MISSING, Answers
+from gateway.callbacks.callback import Certainty, DecodeContext, Decoded, scope_of
+from gateway.callbacks.jsontext import JsonPath
+from gateway.callbacks.payload import CallbackRequest, Layout, Payload, read
 from gateway.errors import CallbackRejected
 from gateway.event import Event, event_id
 
@@ -203,7 +201,7 @@ class GenericCallback(_OtherSender):
             raise CallbackRejected("a list is expected", name)
         if not fields:
             raise CallbackRejected("the list is empty", name)
-        bounds.check_items(len(fields), context.max_items)
+        context.check_items(len(fields))
         raws = path.value(payload.lossless())
         return [
             _Item(item, raw, f"{name}[{position}].")
@@ -285,12 +283,12 @@ class DecoderCallback(_OtherSender):
         """
         try:
             found = list(islice(self.decoder(request, context), context.max_items + 1))
-            bounds.check_items(len(found), context.max_items)
+            context.check_items(len(found))
             if not found:
                 raise CallbackRejected(f"decoder of {self.name} found nothing")
             digest = hashlib.blake2b(request.query + b"\0" + request.body).digest()
             arrival = times.recorded(request.received_at)
-            data = _plain([one.data for one in found], context.max_event_bytes)
+            data = _plain([one.data for one in found], context)
             return Decoded(
                 tuple(self._event(one, data[at], at, digest, arrival, context) for at, one in enumerate(found))
             )
@@ -354,12 +352,12 @@ def _text(value: object, name: str) -> str:
     return value
 
 
-def _plain(found: Sequence[Mapping[str, Any]], most: int) -> list[dict[str, Any]]:
+def _plain(found: Sequence[Mapping[str, Any]], context: DecodeContext) -> list[dict[str, Any]]:
     """Copy a decoder's data to plain JSON values, so that later changes by the decoder have no effect.
 
     Args:
         found: data of each event. Each may be the whole body, so the size of the copies is limited.
-        most: largest total, bytes.
+        context: has the limit of their size.
     """
     plain: list[dict[str, Any]] = []
     size = 0
@@ -367,7 +365,7 @@ def _plain(found: Sequence[Mapping[str, Any]], most: int) -> list[dict[str, Any]
         try:
             text = orjson.dumps([[[[dict(data)]]]])[jsontext.SPARE_LEVELS : -jsontext.SPARE_LEVELS]
             size += len(text)
-            bounds.check_bytes(size, most)
+            context.check_bytes(size)
             plain.append(orjson.loads(text))
         except (TypeError, ValueError) as exc:
             raise CallbackRejected(f"the decoder gave data that cannot be JSON: {exc}", "data") from exc

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from gateway.callbacks.field_mapping import Field
 from gateway.callbacks.fields import Converter, Scope, as_text, code, integer, open_enum, text, words
-from gateway.callbacks.plan import Field
 from gateway.callbacks.vocabulary import DIRECTION, OUTCOME
 
 #: "Explanation of Call Hangup Reasons": name, code, and outcome of an unanswered call; None if the cause does not

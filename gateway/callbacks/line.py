@@ -15,9 +15,8 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.callbacks import bounds
-from gateway.callbacks.callback import DecodeContext, RawItem
-from gateway.callbacks.event_schema import EventSchema, VendorPage
+from gateway.callbacks.callback import DecodeContext, EventSchema, RawItem, VendorPage
+from gateway.callbacks.field_mapping import Field, as_list, as_object, coded, phone_number
 from gateway.callbacks.fields import (
     Converter,
     Scope,
@@ -33,9 +32,7 @@ from gateway.callbacks.fields import (
     words,
 )
 from gateway.callbacks.messages import DELIVERY_LINES, RECEIPT, describe_failure, message_id, settle_delivery
-from gateway.callbacks.payload import Payload, bodies_of_items
-from gateway.callbacks.plan import Field, as_list, as_object, coded, phone_number
-from gateway.callbacks.request import CallbackRequest
+from gateway.callbacks.payload import CallbackRequest, Payload, bodies_of_items
 from gateway.callbacks.vocabulary import CHANNEL_EVENT, KIND, MESSAGE_STATUS
 from gateway.errors import CallbackRejected
 
@@ -172,7 +169,7 @@ def classify(payload: Payload, request: CallbackRequest, context: DecodeContext,
     """Split a body into its events, in the order sent; a receipt has a ``requestId`` in place of events."""
     fields = payload.fields
     found = as_list(fields.get("events"))
-    bounds.check_items(len(found), context.max_items)
+    context.check_items(len(found))
     if not found:
         if payload.has("requestId"):
             return ((STATUS_SCHEMA, fields, payload.raw, ""),)
@@ -183,7 +180,7 @@ def classify(payload: Payload, request: CallbackRequest, context: DecodeContext,
     raws: list[Any] = [payload.raw]
     if len(found) > 1:
         around = _documented(around, scope)
-        bounds.check_bytes(len(orjson.dumps(around)) * len(found), context.max_event_bytes)
+        context.check_bytes(len(orjson.dumps(around)) * len(found))
         whole = dict(payload.lossless())
         bodies = bodies_of_items(whole, [("events", as_list(whole.pop("events")))])
         raws = [orjson.Fragment(orjson.dumps(body)) for body in bodies]

@@ -7,7 +7,8 @@ from operator import itemgetter
 from typing import Any, Final
 
 from gateway.callbacks import phones
-from gateway.callbacks.event_schema import EventSchema, VendorPage
+from gateway.callbacks.callback import EventSchema, VendorPage
+from gateway.callbacks.field_mapping import Field, coded, objects, phone_number
 from gateway.callbacks.fields import (
     Scope,
     as_text,
@@ -27,7 +28,6 @@ from gateway.callbacks.fields import (
 from gateway.callbacks.hangups import OUTCOME_LINE, hangup, settle_leg, settle_record
 from gateway.callbacks.payload import Payload
 from gateway.callbacks.phones import uncertain
-from gateway.callbacks.plan import Field, coded, objects, phone_number
 from gateway.callbacks.vocabulary import CALL_STATUS, HANGUP_BY, NUMBER_TYPE, VERIFY_STATUS, YES_NO
 from gateway.callbacks.vocabulary import CHECK_STATUS as CHECK_WORDS
 

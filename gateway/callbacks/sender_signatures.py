@@ -1,4 +1,4 @@
-"""Signatures of other senders: the covered parts, and their checks.
+"""Signatures of other senders: the covered parts, and their checks. :func:`verify` checks all, the vendor's included.
 
 As for the vendor's signatures, only signed bytes become an event (:mod:`gateway.callbacks.signature`):
 
@@ -37,14 +37,16 @@ import base64
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Final, Literal, NamedTuple
 
 from gateway import signing
 from gateway.callbacks import form
-from gateway.callbacks.request import CallbackRequest, signed_part
-from gateway.callbacks.signature_policy import (
+from gateway.callbacks.payload import CallbackRequest
+from gateway.callbacks.signature import (
+    CHECKS,
+    Check,
     HmacDigest,
     Scheme,
     SignaturePolicy,
@@ -53,10 +55,9 @@ from gateway.callbacks.signature_policy import (
     is_number,
     refuse_outside_window,
     refuse_unless_any,
+    signed_part,
 )
 from gateway.errors import Unauthenticated
-
-Check = Callable[[SignaturePolicy, CallbackRequest, datetime], CallbackRequest]
 
 
 class HmacHeader(NamedTuple):
@@ -110,6 +111,20 @@ def twilio_signature(secret: str, url: str, body: bytes) -> str:
         Unauthenticated: the form is ambiguous.
     """
     return base64.b64encode(hmac.digest(encoded(secret), _twilio_text(url, body), "sha1")).decode()
+
+
+def verify(policy: SignaturePolicy, request: CallbackRequest, now: datetime) -> CallbackRequest:
+    """Verify a signature, and return the part of the request that it covers.
+
+    Args:
+        policy: of the path.
+        request: as received.
+        now: time of arrival, timezone-aware UTC.
+
+    Raises:
+        Unauthenticated: a header is missing or ambiguous, the signature is wrong, or its time is outside the window.
+    """
+    return _CHECKS[policy.scheme](policy, request, now)
 
 
 def _check_hmac(policy: SignaturePolicy, request: CallbackRequest, now: datetime) -> CallbackRequest:
@@ -172,8 +187,8 @@ def _twilio_text(url: str, body: bytes) -> bytes:
     return (url + "".join(name + value for name, value in pairs)).encode()
 
 
-#: Checks of other senders' schemes.
-CHECKS: Final[Mapping[Scheme, Check]] = {
+_CHECKS: Final[Mapping[Scheme, Check]] = {
+    **CHECKS,
     "hmac": _check_hmac,
     "standard-webhooks": _check_standard_webhooks,
     "stripe": _check_stripe,

@@ -1,9 +1,9 @@
-"""The two vendor signatures: the covered parts, and their checks.
+"""Signatures: the policy of a path, the common checks of all schemes, and the two vendor signatures.
 
-:mod:`gateway.callbacks.sender_signatures` has those of other senders; :func:`verify` checks all.
+:mod:`gateway.callbacks.sender_signatures` has those of other senders, and ``verify``, which checks all.
 
-Only signed bytes become an event. :func:`verify` returns the part of the request that the signature covers
-(:func:`gateway.callbacks.request.signed_part`), and only this part is decoded:
+Only signed bytes become an event. A check returns the part of the request that the signature covers
+(:func:`signed_part`), and only this part is decoded:
 
 ========  ==============================================  =========================================================
 scheme    covered                                         text that is hashed
@@ -38,28 +38,41 @@ All secrets are tried, also after a match, and compared in constant time.
 from __future__ import annotations
 
 import hashlib
+import hmac
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, Literal
 
-from gateway.callbacks.request import CallbackRequest, signed_part
-from gateway.callbacks.sender_signatures import CHECKS, Check
-from gateway.callbacks.signature_policy import (
-    Algorithm,
-    Scheme,
-    SignaturePolicy,
-    encoded,
-    equal,
-    given_signature,
-    is_number,
-    refuse_outside_window,
-    refuse_unless_any,
-)
+from gateway.callbacks.payload import CallbackRequest
 from gateway.errors import Unauthenticated
 
-__all__ = ["Algorithm", "SignaturePolicy", "algorithm_of", "callbot_signature", "general_signature", "verify"]
+Scheme = Literal["general", "callbot", "hmac", "standard-webhooks", "stripe", "slack", "twilio"]
+Algorithm = Literal["md5", "sha256"]
+HmacDigest = Literal["md5", "sha1", "sha256", "sha512"]
 
+#: Schemes of other senders that sign the time of each attempt.
+TIMED_SCHEMES: Final[frozenset[Scheme]] = frozenset({"standard-webhooks", "stripe", "slack"})
+#: Default window in seconds: the advice of Standard Webhooks, Stripe and Slack.
+DEFAULT_WINDOW_S: Final = 300.0
+
+#: Header with the signature, in lower case. For ``hmac`` it is configured; for Standard Webhooks it may be.
+_SIGNATURE_HEADERS: Final[Mapping[Scheme, str]] = {
+    "general": "sign",
+    "callbot": "sign",
+    "stripe": "stripe-signature",
+    "slack": "x-slack-signature",
+    "twilio": "x-twilio-signature",
+}
+#: Headers that each scheme covers and a decoder may read, in lower case. The time of an attempt is excluded for other
+#: senders: it is no part of the event, and would make each attempt of a stored request a different one.
+_SIGNED_HEADERS: Final[Mapping[Scheme, tuple[str, ...]]] = {
+    "general": ("accesskey", "action", "biztype", "ts"),
+    "callbot": ("requestid", "uuid", "createts"),
+}
+#: Digits of a timestamp, at most; the limit keeps int() of a hostile header cheap.
+_MOST_TIME_DIGITS: Final = 16
 _HASHES: Final[Mapping[Algorithm, Callable[[bytes], hashlib._Hash]]] = {
     "md5": lambda data: hashlib.md5(data, usedforsecurity=False),
     "sha256": hashlib.sha256,
@@ -68,6 +81,143 @@ _HASHES: Final[Mapping[Algorithm, Callable[[bytes], hashlib._Hash]]] = {
 _MEMBER: Final = re.compile(r"&(?:accessKey|action|bizType|ts|body|accessSecret|createTs|requestID|uuid)=")
 #: Hex digits of a SHA-256; MD5 has 32.
 _SHA256_DIGITS: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class SignaturePolicy:
+    """Signature policy of one path.
+
+    Args:
+        scheme: ``general`` (part A), ``callbot`` (part B), or one of other senders
+            (:mod:`gateway.callbacks.sender_signatures`).
+        secrets: accepted secrets, several during a rotation; at least one, none empty.
+        algorithm: fixed hash of a vendor scheme, whatever the request declares. None: see
+            :func:`gateway.callbacks.signature.algorithm_of`.
+        access_key: the only accepted ``accessKey``; None accepts any.
+        window_s: largest difference between signed time and arrival, seconds. None accepts any time: the vendor does
+            not document a window for callbacks, and a redelivery may have its original time.
+        header: ``hmac``: name of the header with the signature. ``standard-webhooks``: prefix of the names of its three
+            headers, ``webhook`` or ``svix``.
+        digest: hash function; ``hmac`` only.
+        encoding: of the signature; ``hmac`` only.
+        prefix: text before the signature in the header, such as ``sha256=``; ``hmac`` only.
+        url: address as configured at the sender, with its query; ``twilio`` only.
+    """
+
+    scheme: Scheme
+    secrets: tuple[str, ...]
+    algorithm: Algorithm | None = None
+    access_key: str | None = None
+    window_s: float | None = None
+    header: str = "x-signature"
+    digest: HmacDigest = "sha256"
+    encoding: Literal["hex", "base64"] = "hex"
+    prefix: str = ""
+    url: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.secrets or not all(self.secrets):
+            raise ValueError("a signature needs at least one secret, and none may be empty")
+
+    @property
+    def signature_header(self) -> str:
+        """Name of the header with the signature, in lower case."""
+        if self.scheme == "standard-webhooks":
+            return f"{self.header}-signature".lower()
+        return _SIGNATURE_HEADERS.get(self.scheme) or self.header.lower()
+
+    @property
+    def signed_headers(self) -> tuple[str, ...]:
+        """Names of the headers that the signature covers and a decoder may read, in lower case."""
+        if self.scheme == "standard-webhooks":
+            return (f"{self.header}-id".lower(),)
+        return _SIGNED_HEADERS.get(self.scheme, ())
+
+
+def signed_part(request: CallbackRequest, signed_headers: Iterable[str]) -> CallbackRequest:
+    """Return the part of a request that a signature over its body and some headers covers.
+
+    Method, path, query, the other headers and the address are replaced by constants, so a decoder of the result cannot
+    depend on unauthenticated bytes.
+
+    Args:
+        request: as received.
+        signed_headers: names in lower case; missing headers are omitted.
+    """
+    received = request.headers
+    headers = {name: received[name].strip(" \t") for name in signed_headers if name in received}
+    return CallbackRequest("POST", "", b"", headers, request.body, request.received_at)
+
+
+def given_signature(policy: SignaturePolicy, request: CallbackRequest) -> str:
+    """Return the signature of a request.
+
+    Args:
+        policy: names the header.
+        request: as received.
+
+    Raises:
+        Unauthenticated: the request has no signature.
+    """
+    given = request.headers.get(policy.signature_header, "").strip()
+    if not given:
+        raise Unauthenticated(f"header {policy.signature_header} is missing")
+    return given
+
+
+def refuse_unless_any(made: Iterable[str], given: Iterable[str]) -> None:
+    """Refuse a request without a valid signature, in constant time.
+
+    Args:
+        made: the valid signatures, one for each secret.
+        given: signatures of the request.
+
+    Raises:
+        Unauthenticated: no signature of the request is valid.
+    """
+    given = tuple(given)
+    fits = False
+    for one in made:
+        for other in given:
+            fits |= equal(one, other)
+    if not fits:
+        raise Unauthenticated("the signature is wrong")
+
+
+def refuse_outside_window(policy: SignaturePolicy, text: str, per_second: int, now: datetime) -> None:
+    """Refuse a signed time outside the window. Call it after the signature check, which authenticates the time.
+
+    Args:
+        policy: has the window; without one any time is accepted.
+        text: the time, digits.
+        per_second: units of the time in a second.
+        now: time of arrival, timezone-aware UTC.
+
+    Raises:
+        Unauthenticated: the time is outside the window.
+    """
+    if policy.window_s is None:
+        return
+    if len(text) > _MOST_TIME_DIGITS or abs(now.timestamp() - int(text) / per_second) > policy.window_s:
+        raise Unauthenticated("the signed time is out of the window")
+
+
+def is_number(text: str) -> bool:
+    """Return whether a text consists of ASCII digits."""
+    return text.isascii() and text.isdigit()
+
+
+def equal(one: str, other: str) -> bool:
+    """Compare two texts in constant time."""
+    return hmac.compare_digest(encoded(one), encoded(other))
+
+
+def encoded(text: str) -> bytes:
+    """Return the received bytes of a text; header bytes that are not UTF-8 are surrogate escapes in it."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+Check = Callable[[SignaturePolicy, CallbackRequest, datetime], CallbackRequest]
 
 
 def general_signature(
@@ -92,20 +242,6 @@ def callbot_signature(
     """Return signature 2 in upper-case hex. The text begins with the secret; empty parts are included."""
     tail = f"&createTs={create_ts}&requestID={request_id}&uuid={uuid}"
     return _HASHES[algorithm](encoded(secret) + b"&body=" + body + encoded(tail)).hexdigest().upper()
-
-
-def verify(policy: SignaturePolicy, request: CallbackRequest, now: datetime) -> CallbackRequest:
-    """Verify a signature, and return the part of the request that it covers.
-
-    Args:
-        policy: of the path.
-        request: as received.
-        now: time of arrival, timezone-aware UTC.
-
-    Raises:
-        Unauthenticated: a header is missing or ambiguous, the signature is wrong, or its time is outside the window.
-    """
-    return _CHECKS[policy.scheme](policy, request, now)
 
 
 def algorithm_of(policy: SignaturePolicy, headers: Mapping[str, str]) -> Algorithm:
@@ -167,7 +303,8 @@ def _check_callbot(policy: SignaturePolicy, request: CallbackRequest, now: datet
     return signed
 
 
-_CHECKS: Final[Mapping[Scheme, Check]] = {"general": _check_general, "callbot": _check_callbot, **CHECKS}
+#: Checks of the vendor's schemes.
+CHECKS: Final[Mapping[Scheme, Check]] = {"general": _check_general, "callbot": _check_callbot}
 
 
 def _members(signed: CallbackRequest, names: Iterable[str], *, time: str) -> list[str]:

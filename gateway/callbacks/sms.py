@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from gateway.callbacks import money as _money
 from gateway.callbacks import phones
-from gateway.callbacks.callback import DecodeContext, RawItem
-from gateway.callbacks.event_schema import EventSchema, VendorPage
+from gateway.callbacks.callback import DecodeContext, EventSchema, RawItem, VendorPage
+from gateway.callbacks.field_mapping import Field, coded, phone_number
 from gateway.callbacks.fields import (
     Converter,
     Scope,
@@ -24,9 +24,7 @@ from gateway.callbacks.fields import (
     words,
 )
 from gateway.callbacks.messages import DELIVERY_LINES, settle_delivery
-from gateway.callbacks.payload import Payload
-from gateway.callbacks.plan import Field, coded, phone_number
-from gateway.callbacks.request import CallbackRequest
+from gateway.callbacks.payload import CallbackRequest, Payload
 from gateway.callbacks.vocabulary import SMS_STATUS
 
 #: ``status`` of section 1, then the words of ``result`` and ``smsStatus``: some accounts send only these.

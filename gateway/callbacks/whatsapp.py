@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from gateway.callbacks import money as _money
-from gateway.callbacks.event_schema import EventSchema, VendorPage
+from gateway.callbacks.callback import EventSchema, VendorPage
+from gateway.callbacks.field_mapping import Field, as_object, coded, objects, phone_number
 from gateway.callbacks.fields import (
     Converter,
     Scope,
@@ -29,7 +30,6 @@ from gateway.callbacks.fields import (
 )
 from gateway.callbacks.messages import DELIVERY_LINES, settle_delivery
 from gateway.callbacks.phones import uncertain
-from gateway.callbacks.plan import Field, as_object, coded, objects, phone_number
 from gateway.callbacks.vocabulary import CATEGORY, KIND, MESSAGE_STATUS
 
 STATUS: Final = unchanged("sent delivered read failed deleted")

@@ -1,4 +1,6 @@
-"""WhatsApp: template, account and number events, app sync, calling records (protocol.md, sections 16 to 19).
+"""WhatsApp: template, account, number and flow events, app sync, messages sent from the phone app, calling records.
+
+protocol.md, sections 16 to 19 and 33.
 
 Events have the form ``{"field": <event name>, "value": {…}}``; calls have the envelope of messages. If only a part of
 a page was available, the event is accepted and ``raw`` has its fields; the members of ``value`` then follow Meta's
@@ -10,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gateway.callbacks.event_schema import EventSchema, PostProcess, VendorPage
+from gateway.callbacks.callback import EventSchema, PostProcess, VendorPage
+from gateway.callbacks.field_mapping import Field, coded, objects, phone_number
 from gateway.callbacks.fields import (
     Converter,
     Scope,
@@ -20,6 +23,7 @@ from gateway.callbacks.fields import (
     flag,
     identifier,
     money,
+    number,
     seconds,
     text,
     unchanged,
@@ -27,7 +31,6 @@ from gateway.callbacks.fields import (
 )
 from gateway.callbacks.hangups import OUTCOME_LINE, hangup, outcome_of, settle
 from gateway.callbacks.phones import uncertain
-from gateway.callbacks.plan import Field, coded, objects, phone_number
 from gateway.callbacks.vocabulary import (
     BAN,
     CHANNEL_EVENT,
@@ -40,7 +43,7 @@ from gateway.callbacks.vocabulary import (
     TEMPLATE_CATEGORY,
     Vocabulary,
 )
-from gateway.callbacks.whatsapp import COST_DIRECTION, sum_of
+from gateway.callbacks.whatsapp import CONTENT, CONTENT_KNOWN, COST_DIRECTION, kind_of_content, sum_of
 
 _TEMPLATE: Final = ("message_template_status_update", "message_template_quality_update", "template_category_update")
 _ACCOUNT: Final = (
@@ -51,10 +54,9 @@ _ACCOUNT: Final = (
     "user_preferences",
 )
 _SYNC: Final = ("smb_app_state_sync", "history", "smb_message_echoes")
-_OTHER: Final = ("flows",)
 
 #: The vendor's names of events are words, and the model uses them.
-_EVENTS: Final = unchanged(*_TEMPLATE, *_ACCOUNT, *_SYNC, *_OTHER)
+_EVENTS: Final = unchanged(*_TEMPLATE, *_ACCOUNT, *_SYNC, "flows")
 
 #: ``event`` of a template, an account or a number, and ``decision`` of a review.
 _STATUS: Final = {
@@ -237,11 +239,69 @@ OTHER: Final = channel_event(
     page=VendorPage("template webhook", "16", "partial"),
 )
 
+#: ``new_status`` of a flow.
+_FLOW_STATUS: Final = unchanged("draft published deprecated blocked throttled")
+#: An open list, in lower case as our words are.
+_LOWER: Final = Converter(
+    "word in lower case", lambda value, scope: as_text(value).strip().lower() or None, {"type": "string"}
+)
+
+FLOW: Final = channel_event(
+    "flow",
+    "WhatsApp flow event",
+    Field("flow_id", "value.flow_id", identifier),
+    Field("change", "value.event", _LOWER, "Such as flow_status_change, endpoint_availability"),
+    *coded("status", "status_code", "value.new_status", words(_FLOW_STATUS, CHANNEL_STATUS)),
+    Field("status_text", "value.message", text),
+    Field("new_status", "value.new_status", code),
+    Field("old_status", "value.old_status", code),
+    Field("alert.state", "value.alert_state", _LOWER, "activated or deactivated"),
+    Field("alert.threshold", "value.threshold", number, "Such as 90 (percent)"),
+    page=VendorPage("flows webhook", "33", "partial"),
+    key=("flow_id",),
+    known=tuple(
+        f"value.{name}"
+        for name in [
+            "error_count",
+            "error_rate",
+            "errors",
+            "availability",
+            "p50_latency",
+            "p90_latency",
+            "requests_count",
+            "warning",
+        ]
+    ),
+)
+
+#: A message sent from the phone app: it needs no reply and is not an incoming message. In its table the message has
+#: the same parent as ``field`` and ``value``.
+ECHO: Final = channel_event(
+    "echo",
+    "WhatsApp message sent from the phone app",
+    Field("message_id", "messages.id", identifier),
+    *phone_number("from", ("messages.from", "value.business_phone", "value.metadata.display_phone_number")),
+    *phone_number("to", ("messages.to", "messages.recipient_id")),
+    Field("phone_number_id", ("value.phone_number_id", "value.metadata.phone_number_id"), identifier),
+    *CONTENT,
+    Field("sent_at", "messages.timestamp", seconds),
+    page=VendorPage("SMB", "19", "partial"),
+    key=("to", "message_id"),
+    known=("value.contacts", *CONTENT_KNOWN),
+    time=("sent_at", "at"),
+    post_process=(kind_of_content,),
+)
+
+#: Name of the event whose messages become separate events, and the names of their list.
+ECHOES: Final = "smb_message_echoes"
+ECHO_LISTS: Final = ("message_echoes", "messages")
+
 #: Event name → schema. Other names are accepted as OTHER, and are drift.
 BY_NAME: Final[Mapping[str, EventSchema]] = {
     **dict.fromkeys(_TEMPLATE, TEMPLATE),
     **dict.fromkeys(_ACCOUNT, ACCOUNT),
     **dict.fromkeys(_SYNC, SYNC),
+    "flows": FLOW,
 }
 
 _HANGUP_BY: Final = {"0": "caller", "1": "callee", "2": "system", "3": "unknown"}

@@ -11,17 +11,13 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.callbacks import bounds
-from gateway.callbacks.callback import DecodeContext, RawItem
-from gateway.callbacks.event_schema import EventSchema
+from gateway.callbacks.callback import DecodeContext, EventSchema, RawItem
+from gateway.callbacks.field_mapping import as_list, as_object
 from gateway.callbacks.fields import Scope
 from gateway.callbacks.jsontext import parse
-from gateway.callbacks.payload import Payload, bodies_of_items
-from gateway.callbacks.plan import as_list, as_object
-from gateway.callbacks.request import CallbackRequest
+from gateway.callbacks.payload import CallbackRequest, Payload, bodies_of_items
 from gateway.callbacks.whatsapp import MESSAGE_SCHEMA, STATUS_SCHEMA
-from gateway.callbacks.whatsapp_events import CALL, OTHER
-from gateway.callbacks.whatsapp_flows import BY_NAME, ECHO, ECHO_LISTS, ECHOES
+from gateway.callbacks.whatsapp_events import BY_NAME, CALL, ECHO, ECHO_LISTS, ECHOES, OTHER
 from gateway.errors import CallbackRejected
 
 #: List in the body → schema of its items.
@@ -50,7 +46,7 @@ def classify(payload: Payload, request: CallbackRequest, context: DecodeContext,
         return _of_meta(payload, request, context, scope)
     found = [(name, as_list(fields[name])) for name in fields if name in _LISTS]
     count = sum(len(items) for _, items in found)
-    bounds.check_items(count, context.max_items)
+    context.check_items(count)
     if count == 0:
         return _events(payload, request, context, scope) or _bare(fields, payload)
     envelope = {name: value for name, value in fields.items() if name not in _LISTS}
@@ -110,7 +106,7 @@ def _check_repeats(
         for item in items:
             contact = _contact_of(item, people) if type(item) is dict else None
             total += around + (sizes[id(contact)] if contact is not None else 0)
-            bounds.check_bytes(total, context.max_event_bytes)
+            context.check_bytes(total)
 
 
 def _raws(payload: Payload, names: Iterable[str]) -> list[orjson.Fragment]:
@@ -127,7 +123,7 @@ def _is_known(name: object) -> bool:
 def _events(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[RawItem]:
     """Return the events of ``field`` and ``value``: one for each value of a list."""
     values = as_list(payload.fields.get("value"))
-    bounds.check_items(len(values), context.max_items)
+    context.check_items(len(values))
     if len(values) < 2:
         return _event(payload, request, context, scope)
     for name in payload.fields:
@@ -142,7 +138,7 @@ def _events(payload: Payload, request: CallbackRequest, context: DecodeContext, 
             continue
         fields = {"field": payload.fields.get("field"), "value": value}
         items += _event(Payload(fields, raw, payload.canonical, orjson.dumps(raw)), request, context, scope)
-        bounds.check_items(len(items), context.max_items)
+        context.check_items(len(items))
     return items
 
 
@@ -173,22 +169,22 @@ def _event(payload: Payload, request: CallbackRequest, context: DecodeContext, s
 def _of_meta(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[RawItem]:
     """Return the items in Meta's envelope: entries of an account with changes, each with ``field`` and ``value``."""
     entries = [entry for entry in as_list(payload.lossless()["entry"]) if type(entry) is dict]
-    bounds.check_items(len(entries), context.max_items)
+    context.check_items(len(entries))
     kind = payload.fields.get("object")
     kind_bytes = len(orjson.dumps(kind))
     items: list[RawItem] = []
     total = 0
     for entry in entries:
         changes = as_list(entry.get("changes"))
-        bounds.check_items(len(items) + len(changes), context.max_items)
+        context.check_items(len(items) + len(changes))
         around = kind_bytes + len(orjson.dumps([entry.get("id"), entry.get("time")]))
-        bounds.check_bytes(total + around * len(changes), context.max_event_bytes)
+        context.check_bytes(total + around * len(changes))
         for change in changes:
             found = _of_change(payload, entry, change, request, context, scope)
-            bounds.check_items(len(items) + len(found), context.max_items)
+            context.check_items(len(items) + len(found))
             name = change.get("field") if found else None
             total += (around + len(orjson.dumps(name))) * len(found)
-            bounds.check_bytes(total, context.max_event_bytes)
+            context.check_bytes(total)
             is_whole = len(found) == 1 or _is_known(name)
             for schema, view, raw, place in found:
                 part = raw if is_whole else {"field": name, "value": raw}
@@ -229,13 +225,13 @@ def _echoes(value: dict[str, Any], payload: Payload, context: DecodeContext) -> 
     if name is None:
         return ()
     echoes = as_list(value[name])
-    bounds.check_items(len(echoes), context.max_items)
+    context.check_items(len(echoes))
     around = {key: inner for key, inner in value.items() if key not in ECHO_LISTS}
     if len(echoes) == 1:
         raws = [payload.raw]
     else:
         around = {key: inner for key, inner in around.items() if key in _AROUND_ECHOES}
-        bounds.check_bytes(len(orjson.dumps(around)) * len(echoes), context.max_event_bytes)
+        context.check_bytes(len(orjson.dumps(around)) * len(echoes))
         raws = _echo_raws(name, payload)
     items: list[RawItem] = []
     for index, (echo, raw) in enumerate(zip(echoes, raws, strict=True)):

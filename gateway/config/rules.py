@@ -14,7 +14,7 @@ from gateway.callbacks import CALLBACKS
 from gateway.callbacks.generic import JsonPath, load_decoder
 from gateway.callbacks.phones import is_country_code
 from gateway.callbacks.rejected import UNKNOWN_PATH
-from gateway.callbacks.signature_policy import TIMED_SCHEMES
+from gateway.callbacks.signature import TIMED_SCHEMES
 from gateway.config import webhook_url
 from gateway.config.callbacks import all_paths, configured_paths
 from gateway.config.document import KeyPath, index_in

@@ -1,6 +1,6 @@
 """One connection: aiohttp's request handler with five changes.
 
-* Request lines with raw spaces are escaped before the parser reads them (:mod:`gateway.ingest.request_line`). The first
+* Request lines with raw spaces are escaped before the parser reads them (:mod:`gateway.ingest.plain_http`). The first
   line of a request is held until it is complete; it has the same limit as every other line. Empty lines before it are
   dropped (RFC 9112, section 2.2).
 * The parser receives one request at a time. The parser drops a request that it has read if the bytes behind it in the
@@ -27,7 +27,7 @@ from aiohttp import StreamReader, web
 from aiohttp.web_request import BaseRequest
 
 from gateway.connections import LimitedHandler
-from gateway.ingest.request_line import mended
+from gateway.ingest.plain_http import mended
 from gateway.telemetry.metrics import METRICS
 
 _REFUSED: Final = METRICS.counter("gateway_http_refused")

@@ -7,12 +7,12 @@ requests, doubtful ones included.
 
 Invariants
 
-1. A connection begins here and stays as long as all its requests are plain (:mod:`gateway.ingest.plain_post`). At the
+1. A connection begins here and stays as long as all its requests are plain (:mod:`gateway.ingest.plain_http`). At the
    first doubt the connection is handed over: aiohttp's handler gets the transport and every unprocessed byte, from the
    beginning of a request, in the received pieces, and keeps the connection until it closes. The connection never
    returns, because only aiohttp's parser knows whether it is between two requests. So no byte is read by both.
 2. A request is processed when its head and its complete body have arrived and no byte follows. A request that arrives
-   in pieces is held for a moment (``PATIENCE_S``) and then passed to aiohttp, whose time-outs apply.
+   in pieces is held for a moment (``_PATIENCE_S``) and then passed to aiohttp, whose time-outs apply.
 3. One request at a time: pipelined requests are held, unread, until the previous answer was written. The socket is not
    read beyond ``_MOST_HELD`` bytes or ``_MOST_PIECES``.
 4. A success answer is written when the log reports that the events are durable, never earlier. If the sender has
@@ -29,19 +29,26 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from enum import Enum
 from typing import Final, cast
 
 from gateway.callbacks.answers import Answer
-from gateway.callbacks.request import CallbackRequest
+from gateway.callbacks.credentials import Network, caller
+from gateway.callbacks.payload import CallbackRequest
+from gateway.connections import ConnectionLimit
 from gateway.errors import NotNow
-from gateway.ingest.accept import Pending
-from gateway.ingest.client_ip import caller
-from gateway.ingest.fast_connections import FastConnections
-from gateway.ingest.large_bodies import SMALL_BYTES
-from gateway.ingest.plain_post import MOST_HEAD_BYTES, PlainHead
+from gateway.ingest.accept import Acceptor, Pending
+from gateway.ingest.bodies import SMALL_BYTES
+from gateway.ingest.endpoints import Endpoints
+from gateway.ingest.plain_http import MOST_HEAD_BYTES, PlainHead, PlainHeads, ResponseWriter
 from gateway.log import Appended
 
+#: Time between two segments of a request: microseconds in a data centre, a tenth of a second across the world.
+_PATIENCE_S: Final = 0.25
+#: Checks that find a connection idle before it is closed: at most an eighth of the time late, without a timer each.
+_LOOKS: Final = 8
 #: Bytes held for a connection, about; a complete request fits. A hostile sender can use this memory.
 _MOST_HELD: Final = SMALL_BYTES + MOST_HEAD_BYTES
 #: Pieces held. Each causes another search of all pieces: a quadratic cost. 16 KiB arrive in 12 Ethernet frames.
@@ -310,3 +317,81 @@ class FastConnection(asyncio.Protocol):
             self._patience.cancel()
             self._patience = None
         self._shared.forget(self)
+
+
+class FastConnections:
+    """The connections of one server, and what they share. Stops in three steps: leave, pre_shutdown, shutdown.
+
+    Args:
+        endpoints: the known paths.
+        acceptor: processes callbacks.
+        clock: returns the current time, timezone-aware UTC.
+        ordinary: creates aiohttp's handler for a connection that is not plain.
+        trusted: networks of the operator's proxies.
+        max_body: largest body, bytes. A larger one, or one above ``SMALL_BYTES``, is passed to aiohttp.
+        keepalive_s: time after which an idle connection is closed, seconds.
+        limit: limit of connections, shared with aiohttp's connections.
+        patience_s: time after which an incomplete request is passed to aiohttp, seconds.
+    """
+
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        acceptor: Acceptor,
+        *,
+        clock: Callable[[], datetime],
+        ordinary: Callable[[], asyncio.Protocol],
+        trusted: Sequence[Network],
+        max_body: int,
+        keepalive_s: float,
+        limit: ConnectionLimit,
+        patience_s: float = _PATIENCE_S,
+    ) -> None:
+        self.heads = PlainHeads(endpoints, min(max_body, SMALL_BYTES))
+        self.acceptor = acceptor
+        self.clock = clock
+        self.ordinary = ordinary
+        self.trusted = trusted
+        self.limit = limit
+        self.patience_s = patience_s
+        self.response_writer = ResponseWriter()
+        self.connections: set[FastConnection] = set()
+        self.is_leaving = False
+        self.is_stopping = False
+        self.looks = 0
+        self.loop = asyncio.get_running_loop()
+        self._emptied: asyncio.Future[None] | None = None
+        self._look_every_s = keepalive_s / _LOOKS
+        self._next_look = self.loop.call_later(self._look_every_s, self._look)
+
+    def forget(self, connection: FastConnection) -> None:
+        """Remove a connection that is closed, or that aiohttp owns now."""
+        self.connections.discard(connection)
+        if not self.connections and self._emptied is not None and not self._emptied.done():
+            self._emptied.set_result(None)
+
+    def leave(self) -> None:
+        """Announce the end in each further answer (``Connection: close``), so that senders connect elsewhere."""
+        self.is_leaving = True
+
+    def pre_shutdown(self) -> None:
+        """Stop reading requests; close idle connections now, and the other connections after their answers."""
+        self.is_leaving = self.is_stopping = True
+        self._next_look.cancel()
+        for connection in list(self.connections):
+            connection.close_if_idle()
+
+    async def shutdown(self, timeout_s: float) -> None:
+        """Wait up to ``timeout_s`` seconds for the outstanding answers, then close the remaining connections."""
+        if self.connections:
+            self._emptied = self.loop.create_future()
+            await asyncio.wait([self._emptied], timeout=timeout_s)
+        for connection in list(self.connections):
+            connection.abort()
+
+    def _look(self) -> None:
+        self.looks += 1
+        self._next_look = self.loop.call_later(self._look_every_s, self._look)
+        for connection in list(self.connections):
+            if self.looks - connection.last_look > _LOOKS:
+                connection.close_if_idle()

@@ -13,33 +13,28 @@ from typing import Final
 from urllib.parse import unquote
 
 import structlog
-from aiohttp import HttpVersion11, web
+from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_request import BaseRequest
 
 from gateway import machine
 from gateway.callbacks.answers import Answer
-from gateway.callbacks.request import CallbackRequest
+from gateway.callbacks.credentials import caller
+from gateway.callbacks.payload import CallbackRequest
 from gateway.config.settings import Ingest
 from gateway.connections import ConnectionLimit, LimitedServer
 from gateway.errors import Broken, NotNow, SenderError
 from gateway.event import Event
 from gateway.ingest.accept import Acceptor, Pending, prepare
-from gateway.ingest.client_ip import caller
+from gateway.ingest.bodies import SMALL_BYTES, Bodies, BodyTooLarge, MemoryShare
 from gateway.ingest.connection import Connection
-from gateway.ingest.content_encoding import BodyTooLarge, decompressed, most_decompressed
-from gateway.ingest.endpoints import Endpoint, Endpoints
-from gateway.ingest.fast_connections import FastConnections
-from gateway.ingest.fast_path import FastConnection
-from gateway.ingest.large_bodies import MOST_BYTES, PATIENCE_S, SMALL_BYTES, LargeBodies, MemoryShare
-from gateway.ingest.unknown_paths import UNKNOWN, UnknownPaths
+from gateway.ingest.endpoints import UNKNOWN, Endpoint, Endpoints, UnknownPaths
+from gateway.ingest.fast_path import FastConnection, FastConnections
 from gateway.sockets import BACKLOG
 from gateway.telemetry.metrics import METRICS
 
 _log = structlog.get_logger("gateway.ingest")
 _REFUSED: Final = METRICS.counter("gateway_http_refused")
-#: Bodies that may be larger after decompression are decompressed in the thread; 1 MiB takes three milliseconds.
-_MOST_DECOMPRESSED_HERE: Final = 1024 * 1024
 #: Seconds from closing the port to closing connections: a sender's round trip. Longer delays every restart.
 _LAST_REQUESTS_S: Final = 0.25
 
@@ -67,10 +62,7 @@ class IngestServer:
         self._fast: FastConnections | None = None
         self._is_leaving = False
         self._limit: ConnectionLimit | None = None
-        # Shorter than the time-out of a read: the sender waits for the gateway's memory here.
-        self._large = LargeBodies(
-            max(MOST_BYTES, self._max_body), patience_s=min(PATIENCE_S, settings.read_timeout / 2)
-        )
+        self._bodies = Bodies(self._max_body, settings.read_timeout)
         self._unknown_paths = UnknownPaths(
             endpoints, most_kept=settings.keep_unknown_paths, processes=settings.processes, clock=clock
         )
@@ -156,7 +148,7 @@ class IngestServer:
         await asyncio.gather(*(side.shutdown(timeout_s) for side in (fast, server) if side is not None))
         if self._limit is not None:
             self._limit.close()
-        self._large.close()
+        self._bodies.close()
 
     # -- one request --------------------------------------------------------------------------------------------
 
@@ -173,36 +165,48 @@ class IngestServer:
         if request.method not in endpoint.callback.methods:
             _REFUSED.labels("method").inc()
             return _plain(405, {"Allow": ", ".join(sorted(endpoint.callback.methods | endpoint.handshake.methods))})
-        with self._large.share() as share:
-            response = await self._take(request, endpoint, path, query, share)
+        response = await self._take(request, endpoint, path, query)
         self._acceptor.metrics.took(endpoint.callback.name, time.perf_counter() - started)
         if self._is_leaving:
             response.force_close()
         return response
 
-    async def _take(
+    async def _take(self, request: BaseRequest, endpoint: Endpoint, path: str, query: bytes) -> web.StreamResponse:
+        with self._bodies.share() as share:
+            callback = await self._received(request, endpoint, path, query, share)
+            if not isinstance(callback, CallbackRequest):
+                return callback
+            if len(callback.body) <= SMALL_BYTES:
+                return await self._when_durable(endpoint, callback, self._acceptor.take(endpoint, callback))
+            async with self._bodies.turn:
+                prepared = await self._bodies.work(partial(prepare, endpoint, callback))
+                taken = self._acceptor.finish(endpoint, callback, prepared)
+                return await self._when_durable(endpoint, callback, taken)
+
+    async def _received(
         self, request: BaseRequest, endpoint: Endpoint, path: str, query: bytes, share: MemoryShare
-    ) -> web.StreamResponse:
+    ) -> CallbackRequest | web.Response:
+        """Return the complete request, or the answer to one whose body cannot be read; the connection then closes."""
         try:
-            body = await self._body(request, share)
+            body = await self._bodies.read(request, share)
         except NotNow as exc:
             callback = self._callback_request(request, path, query, b"")
-            response = _response(self._acceptor.not_stored(endpoint, callback, exc))
-            response.force_close()
-            return response
+            return _closing(_response(self._acceptor.not_stored(endpoint, callback, exc)))
         except BodyTooLarge:
-            return self._refused(endpoint, request, path, query, 413, "the body is too large")
+            status, reason = 413, "the body is too large"
         except TimeoutError:
-            return self._refused(endpoint, request, path, query, 408, "the body came too slowly")
+            status, reason = 408, "the body came too slowly"
         except (HttpProcessingError, web.RequestPayloadError):
-            return self._refused(endpoint, request, path, query, 400, "the body cannot be read")
-        callback = self._callback_request(request, path, query, body)
-        if len(body) <= SMALL_BYTES:
-            return _response(await self._when_durable(endpoint, callback, self._acceptor.take(endpoint, callback)))
-        async with self._large.turn():
-            prepared = await self._large.work(partial(prepare, endpoint, callback))
-            taken = self._acceptor.finish(endpoint, callback, prepared)
-            return _response(await self._when_durable(endpoint, callback, taken))
+            status, reason = 400, "the body cannot be read"
+        else:
+            return self._callback_request(request, path, query, body)
+        if endpoint is UNKNOWN:
+            return _closing(_plain(404))
+        _REFUSED.labels({413: "too_large", 408: "timeout"}.get(status, "malformed")).inc()
+        _log.warning("callback.refused", callback=endpoint.callback.name, status=status, reason=reason)
+        callback = self._callback_request(request, path, query, b"")
+        # Not signed, because the request is not known to be authentic.
+        return _closing(_response(endpoint.callback.answers.failure(status, reason, callback, None, self._clock())))
 
     def _handshake(self, endpoint: Endpoint, request: BaseRequest, path: str, query: bytes) -> Answer | None:
         """Return the answer to a sender's handshake; None for another request. ``auth.allow_ips`` applies."""
@@ -223,44 +227,34 @@ class IngestServer:
         _REFUSED.labels("not_found").inc()
         if not self._unknown_paths.may_keep(request.method, path):
             return _plain(404)
-        with self._large.share() as share:
-            return await self._keep(request, path, query, share)
+        with self._bodies.share() as share:
+            callback = await self._received(request, UNKNOWN, path, query, share)
+            if not isinstance(callback, CallbackRequest):
+                return callback
+            if len(callback.body) <= SMALL_BYTES:
+                return await self._keep(callback, self._unknown_paths.event(callback))
+            async with self._bodies.turn:
+                event = await self._bodies.work(partial(self._unknown_paths.event, callback))
+                return await self._keep(callback, event)
 
-    async def _keep(self, request: BaseRequest, path: str, query: bytes, share: MemoryShare) -> web.StreamResponse:
-        try:
-            body = await self._body(request, share)
-        except NotNow as exc:
-            callback = self._callback_request(request, path, query, b"")
-            response = _response(self._acceptor.not_stored(UNKNOWN, callback, exc))
-            response.force_close()
-            return response
-        except (BodyTooLarge, TimeoutError, HttpProcessingError, web.RequestPayloadError):
-            response = _plain(404)
-            response.force_close()
-            return response
-        callback = self._callback_request(request, path, query, body)
-        if len(body) <= SMALL_BYTES:
-            return await self._keep_event(callback, self._unknown_paths.event(callback))
-        async with self._large.turn():
-            event = await self._large.work(partial(self._unknown_paths.event, callback))
-            return await self._keep_event(callback, event)
-
-    async def _keep_event(self, callback: CallbackRequest, event: Event) -> web.StreamResponse:
+    async def _keep(self, callback: CallbackRequest, event: Event) -> web.StreamResponse:
         if not self._unknown_paths.takes(callback.path, event):
             return _plain(404)
         answer = UNKNOWN.callback.answers.failure(404, "unknown path", callback, None, callback.received_at)
         taken = self._acceptor.keep(UNKNOWN, callback, event, answer)
-        return _response(await self._when_durable(UNKNOWN, callback, taken))
+        return await self._when_durable(UNKNOWN, callback, taken)
 
-    async def _when_durable(self, endpoint: Endpoint, callback: CallbackRequest, pending: Answer | Pending) -> Answer:
-        if isinstance(pending, Answer):
-            return pending
+    async def _when_durable(
+        self, endpoint: Endpoint, callback: CallbackRequest, taken: Answer | Pending
+    ) -> web.StreamResponse:
+        if isinstance(taken, Answer):
+            return _response(taken)
         try:
-            appended = await pending.turn.wait()
+            appended = await taken.turn.wait()
         except NotNow as exc:
-            return self._acceptor.not_stored(endpoint, callback, exc)
-        self._acceptor.settled(endpoint, pending, appended)
-        return pending.answer
+            return _response(self._acceptor.not_stored(endpoint, callback, exc))
+        self._acceptor.settled(endpoint, taken, appended)
+        return _response(taken.answer)
 
     def _callback_request(self, request: BaseRequest, path: str, query: bytes, body: bytes) -> CallbackRequest:
         headers: dict[str, str] = {}
@@ -277,68 +271,6 @@ class IngestServer:
             received_at=self._clock(),
             peer=caller(peername[0] if peername else "", headers.get("x-forwarded-for", ""), self._trusted),
         )
-
-    async def _body(self, request: BaseRequest, share: MemoryShare) -> bytes:
-        """Read and decompress the whole body.
-
-        Raises:
-            BodyTooLarge, TimeoutError: see ``ingest.max_body_bytes`` and ``ingest.read_timeout``.
-            NotNow: too many large bodies are in memory.
-        """
-        body = await self._read(request, share)
-        coding = request.headers.get("Content-Encoding")
-        if not coding:
-            return body
-        most = most_decompressed(body, self._max_body)
-        await share.grow(max(0, most - share.size))
-        decompress = partial(decompressed, body, coding, self._max_body)
-        body = decompress() if most <= _MOST_DECOMPRESSED_HERE else await self._large.work(decompress)
-        share.shrink_to(len(body) if len(body) > SMALL_BYTES else 0)
-        return body
-
-    async def _read(self, request: BaseRequest, share: MemoryShare) -> bytes:
-        if not request.body_exists:
-            return b""
-        if request.content_length is not None and request.content_length > self._max_body:
-            raise BodyTooLarge
-        if request.headers.get("Expect", "").lower() == "100-continue" and request.version == HttpVersion11:
-            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            request.writer.output_size = 0  # an interim answer does not count: the final one may still be written
-        if request.content.is_eof():  # the usual case: it arrived with its head
-            body = request.content.read_nowait()
-            if len(body) > self._max_body:
-                raise BodyTooLarge
-            if len(body) > SMALL_BYTES:
-                await share.grow(len(body))
-            return body
-        async with asyncio.timeout(self._settings.read_timeout):
-            return await self._read_up_to_limit(request, share)
-
-    async def _read_up_to_limit(self, request: BaseRequest, share: MemoryShare) -> bytes:
-        chunks: list[bytes] = []
-        size = 0
-        while chunk := await request.content.readany():
-            size += len(chunk)
-            if size > self._max_body:
-                raise BodyTooLarge
-            if size > SMALL_BYTES:
-                await share.grow(size - share.size)
-            chunks.append(chunk)
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-    def _refused(
-        self, endpoint: Endpoint, request: BaseRequest, path: str, query: bytes, status: int, reason: str
-    ) -> web.Response:
-        """Return the vendor's failure answer to a request that was not read completely; the connection then closes.
-
-        The answer is not signed, because the request is not known to be authentic.
-        """
-        _REFUSED.labels({413: "too_large", 408: "timeout"}.get(status, "malformed")).inc()
-        _log.warning("callback.refused", callback=endpoint.callback.name, status=status, reason=reason)
-        callback = self._callback_request(request, path, query, b"")
-        response = _response(endpoint.callback.answers.failure(status, reason, callback, None, self._clock()))
-        response.force_close()
-        return response
 
 
 class _Server(LimitedServer):
@@ -365,3 +297,8 @@ def _response(answer: Answer) -> web.Response:
 
 def _plain(status: int, headers: dict[str, str] | None = None) -> web.Response:
     return web.Response(status=status, text="error", headers={"Server": "gateway", **(headers or {})})
+
+
+def _closing(response: web.Response) -> web.Response:
+    response.force_close()
+    return response

@@ -156,7 +156,7 @@ class LogClient:
     # -- requests -----------------------------------------------------------------------------------------------
 
     def append_soon(self, entries: Sequence[Entry]) -> asyncio.Future[Appended]:
-        """Store vendor events; see :class:`gateway.ingest.turn.IngestLog`.
+        """Store vendor events; see :class:`gateway.ingest.accept.IngestLog`.
 
         Raises:
             ValueError: an id is not 32 hex digits, or a text is not Unicode.

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from gateway import __version__
 from gateway.callbacks import CALLBACKS
-from gateway.callbacks.answers import CALLBOT_ANSWERS, TWILIO_ANSWERS, Answers, TextAnswers
+from gateway.callbacks.answers import CALLBOT_ANSWERS, TWILIO_ANSWERS, Answers
 from gateway.callbacks.callback import Callback
 from gateway.callbacks.generic import ENTRY_POINTS
 from gateway.config.callbacks import ConfiguredPath, configured_paths
@@ -156,9 +156,8 @@ def _vendor_fields(callback: Callback) -> dict[str, str]:
 
 def _responses(answers: Answers) -> dict[str, Any]:
     content: dict[str, Any]
-    if isinstance(answers, TextAnswers):
-        accepted = {"text/plain": {"schema": {"const": answers.accepted}}}
-        content = {"text/plain": {"schema": {"const": answers.refused}}}
+    if answers.texts:
+        accepted, content = ({"text/plain": {"schema": {"const": text}}} for text in answers.texts)
     else:
         name = "CallbotAnswer" if answers is CALLBOT_ANSWERS else "Answer"
         content = accepted = {_JSON: {"schema": {"$ref": f"#/components/schemas/{name}"}}}
@@ -181,7 +180,7 @@ def _other_sender(row: ConfiguredPath) -> dict[str, Any]:
     layout = _FORM if config.decoder == "form" else _JSON
     content: dict[str, Any] = {_JSON: {"schema": {"$ref": "#/components/schemas/Answer"}}}
     if signature is not None and signature.scheme == "twilio":
-        content = {"text/xml": {"schema": {"const": TWILIO_ANSWERS.accepted}}}
+        content = {"text/xml": {"schema": {"const": TWILIO_ANSWERS.texts[0]}}}
     policy = sender_policy(signature) if signature is not None and signature.all_secrets else None
     operation: dict[str, Any] = {
         "operationId": _operation_id("post", row),

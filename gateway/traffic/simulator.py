@@ -27,7 +27,7 @@ import orjson
 
 from gateway.callbacks import CALLBACKS
 from gateway.callbacks.callback import DecodeContext
-from gateway.callbacks.request import CallbackRequest
+from gateway.callbacks.payload import CallbackRequest
 from gateway.errors import CallbackRejected
 from gateway.event import Event
 

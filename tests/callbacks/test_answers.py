@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from gateway.callbacks import CALLBACKS, CallbackRequest
-from gateway.callbacks.event_schema import MISSING
+from gateway.callbacks.answers import MISSING
 from gateway.callbacks.signature import SignaturePolicy, callbot_signature
 from tests.rows import rows
 

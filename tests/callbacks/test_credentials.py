@@ -1,4 +1,4 @@
-"""Who may push to a path."""
+"""Whose request it is, and who may push to a path."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ipaddress import ip_network
 import pytest
 
 from gateway.callbacks import CallbackRequest
-from gateway.callbacks.credentials import Credentials
+from gateway.callbacks.credentials import Credentials, caller
 from gateway.callbacks.signature import SignaturePolicy, callbot_signature
 from gateway.errors import Forbidden, Unauthenticated
 from tests.rows import rows
@@ -114,3 +114,25 @@ def test_an_empty_token_cannot_be_configured() -> None:
     """An empty token would open the path to everybody, so it is refused when the credentials are made."""
     with pytest.raises(ValueError, match="empty token"):
         Credentials(tokens=("a", ""))
+
+
+PROXIES = [ip_network("10.0.0.0/8"), ip_network("fd00::/8")]
+
+
+@rows(
+    ("peer", "forwarded", "expected"),
+    [
+        ("203.0.113.7", "", "203.0.113.7"),
+        ("203.0.113.7", "198.51.100.1", "203.0.113.7"),
+        ("10.0.0.1", "198.51.100.1", "198.51.100.1"),
+        ("10.0.0.1", "1.2.3.4, 198.51.100.1", "198.51.100.1"),
+        ("10.0.0.1", "198.51.100.1, 10.0.0.2", "198.51.100.1"),
+        ("10.0.0.1", "nonsense", "10.0.0.1"),
+        ("10.0.0.1", "198.51.100.1, nonsense, 10.0.0.2", "10.0.0.2"),
+        ("fd00::1", "2001:db8::1", "2001:db8::1"),
+        ("::ffff:10.0.0.1", "198.51.100.1", "198.51.100.1"),
+        ("", "198.51.100.1", ""),
+    ],
+)
+def test_caller_is_the_first_hop_from_the_right_that_is_not_ours(peer: str, forwarded: str, expected: str) -> None:
+    assert expected == caller(peer, forwarded, PROXIES)

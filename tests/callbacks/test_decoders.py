@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.callbacks import CALLBACKS, Callback, CallbackRequest, DecodeContext, Decoded, charset
-from gateway.callbacks.event_schema import EventSchema, VendorPage
-from gateway.callbacks.plan import Field
+from gateway.callbacks.callback import EventSchema, VendorPage
+from gateway.callbacks.field_mapping import Field
 from gateway.errors import CallbackRejected
 from gateway.event import from_json
 from tests.callbacks.samples import ARRIVAL, Sample, all_samples
@@ -239,8 +239,8 @@ def test_an_array_beside_the_fields_is_not_looked_at() -> None:
 def test_a_stranger_adds_a_shape() -> None:
     """A schema is a table: names, converters, and it decodes."""
     from gateway.callbacks.answers import TEXT_ANSWERS
+    from gateway.callbacks.field_mapping import coded, phone_number
     from gateway.callbacks.fields import identifier, local_time, money, words
-    from gateway.callbacks.plan import coded, phone_number
     from gateway.callbacks.vocabulary import MESSAGE_STATUS
 
     fax = EventSchema(

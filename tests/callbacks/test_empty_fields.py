@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.callbacks import CALLBACKS, form
-from gateway.callbacks.event_schema import EventSchema
+from gateway.callbacks.callback import EventSchema
 from tests.callbacks.samples import Sample
 from tests.callbacks.test_decoders import JSON_SAMPLES, SAMPLES, normalised
 from tests.effort import examples

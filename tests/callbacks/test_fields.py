@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.callbacks import fields, money, phones
+from gateway.callbacks.field_mapping import UNUSABLE
 from gateway.callbacks.fields import Converter, Scope, UnknownValue
-from gateway.callbacks.plan import UNUSABLE
 from gateway.callbacks.vocabulary import MESSAGE_STATUS
 from tests.effort import examples
 from tests.rows import rows

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.callbacks import CallbackRequest, DecodeContext
-from gateway.callbacks.event_schema import MISSING
+from gateway.callbacks.answers import MISSING
 from gateway.callbacks.generic import DecodedEvent, DecoderCallback, GenericCallback, JsonPath, load_decoder
 from gateway.callbacks.rejected import rejected_event
 from gateway.errors import CallbackRejected

@@ -13,13 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import ed25519
 from gateway.callbacks import CallbackRequest
 from gateway.callbacks.payload import read
-from gateway.callbacks.sender_signatures import PRESETS, stripe_signature, twilio_signature
-from gateway.callbacks.signature import SignaturePolicy, verify
+from gateway.callbacks.sender_signatures import PRESETS, stripe_signature, twilio_signature, verify
+from gateway.callbacks.signature import SignaturePolicy
 from gateway.errors import CallbackRejected, Unauthenticated
-from gateway.signing import Signer
+from gateway.signing import Signer, public_key
 from tests.rows import rows
 
 STANDARD = SignaturePolicy(
@@ -184,7 +183,7 @@ def test_an_id_cannot_hold_the_time() -> None:
 def test_a_public_key_verifies() -> None:
     """Ed25519 (v1a): the sender signs with whsk_, the gateway knows whpk_."""
     seed = bytes(range(32))
-    public = "whpk_" + base64.b64encode(ed25519.public_key(seed)).decode()
+    public = "whpk_" + base64.b64encode(public_key(seed)).decode()
     signature = Signer(["whsk_" + base64.b64encode(seed).decode()]).sign("a", 1000, b"{}")
     sent = request(b"{}", webhook_id="a", webhook_timestamp="1000", webhook_signature=signature)
     now = datetime.fromtimestamp(1000, UTC)

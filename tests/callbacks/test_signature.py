@@ -13,12 +13,8 @@ from typing import Any
 import pytest
 
 from gateway.callbacks import CallbackRequest
-from gateway.callbacks.signature import (
-    SignaturePolicy,
-    callbot_signature,
-    general_signature,
-    verify,
-)
+from gateway.callbacks.sender_signatures import verify
+from gateway.callbacks.signature import SignaturePolicy, callbot_signature, general_signature
 from gateway.errors import Unauthenticated
 from tests.callbacks.samples import FOLDER, load
 from tests.rows import rows

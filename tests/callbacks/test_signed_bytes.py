@@ -17,10 +17,11 @@ from gateway.callbacks import CALLBACKS, CallbackRequest, DecodeContext
 from gateway.callbacks.credentials import Credentials
 from gateway.callbacks.generic import DecodedEvent, DecoderCallback, GenericCallback, JsonPath
 from gateway.callbacks.rejected import TOPIC, rejected_event, request_from
-from gateway.callbacks.signature import SignaturePolicy, callbot_signature, general_signature, verify
+from gateway.callbacks.sender_signatures import verify
+from gateway.callbacks.signature import SignaturePolicy, callbot_signature, general_signature
 from gateway.errors import CallbackRejected, SenderError, Unauthenticated
 from gateway.event import Event, from_json
-from gateway.ingest.content_encoding import decompressed
+from gateway.ingest.bodies import decompressed
 from gateway.ingest.endpoints import Decodes
 from tests.callbacks.samples import all_samples
 from tests.effort import examples

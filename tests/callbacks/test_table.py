@@ -9,8 +9,8 @@ from typing import Any
 import orjson
 
 from gateway.callbacks import CALLBACKS, Callback
-from gateway.callbacks.event_schema import EventSchema
-from gateway.callbacks.meanings import MEANINGS
+from gateway.callbacks.callback import EventSchema
+from gateway.callbacks.vocabulary import MEANINGS
 from tests.callbacks.samples import Sample, all_samples
 from tests.rows import rows
 

@@ -19,8 +19,7 @@ from gateway.config.settings import Ingest
 from gateway.errors import CallbackRejected, ConfigError, JournalDamaged, SenderError
 from gateway.fanout.filters import compile_filter
 from gateway.ingest.endpoints import endpoints
-from gateway.ingest.plain_post import PlainHeads
-from gateway.ingest.request_line import mended
+from gateway.ingest.plain_http import PlainHeads, mended
 from gateway.log import Entry
 from gateway.log.journal import batch_format
 from tests.senders.signing import signed_headers

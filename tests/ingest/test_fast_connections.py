@@ -11,12 +11,10 @@ import pytest
 from gateway.config.settings import Ingest
 from gateway.connections import ConnectionLimit
 from gateway.errors import JournalUnavailable
-from gateway.ingest.accept import Acceptor
+from gateway.ingest.accept import Acceptor, IngestLog
 from gateway.ingest.endpoints import endpoints
-from gateway.ingest.fast_connections import FastConnections
-from gateway.ingest.fast_path import FastConnection
+from gateway.ingest.fast_path import FastConnection, FastConnections
 from gateway.ingest.server import IngestServer
-from gateway.ingest.turn import IngestLog
 from gateway.log import ALL_NEW, Appended, Entry
 from gateway.log.journal import EVENTS, Journal, Retention
 from gateway.telemetry.metrics import METRICS

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.config.settings import Ingest
 from gateway.ingest.endpoints import Endpoints, endpoints
-from gateway.ingest.plain_post import PlainHeads
+from gateway.ingest.plain_http import PlainHeads
 from tests.effort import examples
 from tests.ingest.test_contract import DR, NXLINK, TASK, TASK_HEADERS
 from tests.ingest.wire import Outcome, talk

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from gateway.callbacks import CALLBACKS, CallbackRequest, DecodeContext
 from gateway.callbacks.credentials import Credentials
 from gateway.callbacks.generic import DecodedEvent, DecoderCallback, GenericCallback
-from gateway.callbacks.jsonpath import JsonPath
+from gateway.callbacks.jsontext import JsonPath
 from gateway.errors import CallbackRejected
 from gateway.ingest.accept import Acceptor, Pending
 from gateway.ingest.endpoints import Decodes, Endpoint
@@ -102,7 +102,7 @@ class Capture:
         with capture_logs() as lines:
             taken = self._acceptor.take(Endpoint(request.path, callback, DecodeContext(), Credentials()), request)
             if isinstance(taken, Pending):
-                self._acceptor.count(Endpoint(request.path, callback, DecodeContext(), Credentials()), taken.outcome)
+                self._acceptor.metrics.count(callback.name, taken.outcome)
                 await taken.turn.wait()
         self.lines += lines
         return taken.answer.status if isinstance(taken, Pending) else taken.status

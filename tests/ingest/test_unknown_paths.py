@@ -15,9 +15,8 @@ from gateway.callbacks import CALLBACKS, CallbackRequest
 from gateway.callbacks.rejected import SCHEMA, request_from
 from gateway.config.settings import Ingest
 from gateway.event import from_json
-from gateway.ingest import unknown_paths
-from gateway.ingest.endpoints import endpoints
-from gateway.ingest.unknown_paths import UnknownPaths
+from gateway.ingest import endpoints as served
+from gateway.ingest.endpoints import UnknownPaths, endpoints
 from tests.ingest.conftest import Serve, request_bytes
 from tests.ingest.wire import Outcome, talk
 from tests.rows import rows
@@ -106,8 +105,8 @@ async def test_the_bound_of_requests() -> None:
 
 def test_the_bounds_hold_for_a_day_each(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests, bytes and logged paths of a day, whatever a scanner sends; the next day begins anew."""
-    monkeypatch.setattr(unknown_paths, "_MOST_BYTES", 5000)
-    monkeypatch.setattr(unknown_paths, "_MOST_LOGGED", 7)
+    monkeypatch.setattr(served, "_MOST_BYTES", 5000)
+    monkeypatch.setattr(served, "_MOST_LOGGED", 7)
     now = datetime(2026, 1, 2, tzinfo=UTC)
     paths = unknown(most_kept=100, clock=lambda: now)
     for _ in range(2):

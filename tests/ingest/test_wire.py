@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.ingest.request_line import mended
+from gateway.ingest.plain_http import mended
 from tests.ingest.conftest import Serve, read_reply, request_bytes
 from tests.rows import rows
 from tests.waiting import turn

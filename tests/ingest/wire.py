@@ -14,8 +14,7 @@ from gateway.connections import ConnectionLimit
 from gateway.errors import JournalFull
 from gateway.ingest.accept import Acceptor
 from gateway.ingest.endpoints import Endpoints
-from gateway.ingest.fast_connections import FastConnections
-from gateway.ingest.fast_path import FastConnection
+from gateway.ingest.fast_path import FastConnection, FastConnections
 from gateway.ingest.server import IngestServer
 from gateway.log import Appended, Entry
 from gateway.log.journal.batch_format import KnownIds

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.callbacks.meanings import MEANINGS
+from gateway.callbacks.vocabulary import MEANINGS
 from gateway.search import keys
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.callbacks import CALLBACKS, CallbackRequest, DecodeContext
-from gateway.callbacks.event_schema import EventSchema
+from gateway.callbacks.callback import EventSchema
 from gateway.event import Event
 from gateway.log import Record
 from gateway.search.index import EventKind, hashed

@@ -8,9 +8,10 @@ from itertools import islice
 from random import Random
 
 from gateway.callbacks import CALLBACKS, CallbackRequest, DecodeContext
-from gateway.callbacks.signature import SignaturePolicy, verify
+from gateway.callbacks.sender_signatures import verify
+from gateway.callbacks.signature import SignaturePolicy
 from gateway.config.settings import Auth
-from gateway.ingest.request_line import mended
+from gateway.ingest.plain_http import mended
 from gateway.traffic.client import RequestSigner, Target, encode
 from gateway.traffic.simulator import TrafficRequest, mixed, requests, samples
 from tests.rows import rows

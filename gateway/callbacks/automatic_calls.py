@@ -1,16 +1,21 @@
-"""Callbot: by call, by order, task status (protocol.md, sections 11 to 13).
+"""Automatic calls, and their orders and tasks: NXLink AI Agent and Callbot (protocol.md, sections 9 to 13).
 
-``callbackType`` has different meanings on different pages and is ignored: ``taskStat`` or ``taskStatus`` means a task;
-otherwise the item is a call, or an order on the path of orders.
+AI Agent: only parts of both pages were available. The lists of ``callStatus`` and ``callResult`` are unknown, so their
+codes are passed on unchanged. The name ``taskStatus`` for a task's status is inferred from "AI Agent Task List".
+
+Callbot: ``callbackType`` has different meanings on different pages and is ignored: ``taskStat`` or ``taskStatus`` means
+a task; otherwise the item is a call, or an order on the path of orders.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
-from gateway.callbacks.callback import Classify, one_item
-from gateway.callbacks.event_schema import EventSchema, VendorPage
+from gateway.callbacks.callback import Classify, EventSchema, VendorPage, one_item
+from gateway.callbacks.field_mapping import Field, coded, objects, phone_number
 from gateway.callbacks.fields import (
+    Scope,
     code,
     duration,
     echo,
@@ -26,11 +31,102 @@ from gateway.callbacks.fields import (
 from gateway.callbacks.hangups import OUTCOME_LINE, hangup, settle_record
 from gateway.callbacks.payload import Payload
 from gateway.callbacks.phones import uncertain
-from gateway.callbacks.plan import Field, coded, objects, phone_number
 from gateway.callbacks.vocabulary import TASK_STATUS
 
+#: "AI Agent Task List".
+_AI_AGENT_TASK_STATUS: Final = {
+    "1": "waiting",
+    "2": "running",
+    "3": "completed",
+    "4": "failed",
+    "5": "paused",
+    "6": "paused_no_balance",
+}
+
+
+def _real_number(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
+    """Set ``to`` from ``realPhone``, which has the country code, if present; ``calleePhone`` is a national number."""
+    if "to_real" in data:
+        data["to"] = data["to_real"]
+        data.pop("to_national", None)
+        if "to_real_national" in data:
+            data["to_national"] = True
+
+
+AI_AGENT_CALL: Final = EventSchema(
+    "nxcloud.ai-agent.call",
+    "call.event",
+    "AI Agent call record",
+    page=VendorPage("AI Agent Task ‐ Call Record Callback", "9", "partial"),
+    required="call_id",
+    time=("ended_at", "answered_at", "started_at", "updated_at"),
+    constants={"channel": "voice", "product": "ai-agent-call", "state": "ended", "direction": "outbound"},
+    post_process=(_real_number, settle_record),
+    fields=(
+        Field("call_id", "callId", identifier),
+        Field("task_id", "taskId", identifier, "The vendor's task id"),
+        Field("external_task_id", "userTaskId", identifier, "The customer's task id"),
+        Field("contact_id", "contactId", identifier),
+        Field("agent.id", "autoFlowId", identifier, "The AI Agent"),
+        *phone_number("from", "callerPhone", read=uncertain),
+        *phone_number("to", "calleePhone", "`realPhone` where it is there, with its country code", uncertain),
+        *phone_number("to_real", "realPhone"),
+        Field("status_code", "callStatus", code, "The vendor's list is not known"),
+        Field("result_code", "callResult", code, "The vendor's list is not known"),
+        Field("first_of_contact", "orderHead", flag),
+        Field("last_of_contact", "orderTail", flag),
+        Field("created_at", "createTs", seconds),
+        Field("updated_at", "opTs", seconds),
+        Field("started_at", "callStart", seconds),
+        Field("answered_at", "callAnswer", seconds),
+        Field("ended_at", "callEnd", seconds),
+        Field("answered", "callAnswer", is_set, "Whether it names the time of an answer"),
+        Field("ring_duration_s", "callRingTime", duration),
+        Field("ext", "other", echo),
+        OUTCOME_LINE,
+    ),
+)
+
+AI_AGENT_TASK: Final = EventSchema(
+    "nxcloud.ai-agent.task",
+    "task.status",
+    "AI Agent task status",
+    page=VendorPage("AI Agent Task Callback", "10", "partial"),
+    required="task_id",
+    constants={"product": "ai-agent-task"},
+    fields=(
+        Field("task_id", "taskId", identifier, "The vendor's task id"),
+        Field("external_task_id", "userTaskId", identifier, "The customer's task id"),
+        Field("name", "taskName", text),
+        Field("agent.id", "autoFlowId", identifier, "The AI Agent"),
+        Field("agent.name", "autoFlowName", text),
+        *coded("status", "status_code", "taskStatus", words(_AI_AGENT_TASK_STATUS, TASK_STATUS)),
+        Field("ext", "other", echo),
+    ),
+)
+
+
+def classify_ai_agent(declared: EventSchema) -> Classify:
+    """Return a classification by the first present field: of a call, of a task, or a call's contact, else ``declared``.
+
+    Both kinds arrive at one URL if only the console's address is configured.
+
+    Args:
+        declared: schema of the path.
+    """
+
+    def select(payload: Payload) -> EventSchema:
+        if payload.has("callId"):
+            return AI_AGENT_CALL
+        if payload.has("taskStatus") or payload.has("taskName"):
+            return AI_AGENT_TASK
+        return AI_AGENT_CALL if payload.has("contactId") else declared
+
+    return one_item(select)
+
+
 #: "Callbot API taskList". The end of the page's table is unknown.
-_TASK_STATUS: Final = {"1": "waiting", "2": "running", "3": "completed", "4": "failed", "5": "paused"}
+_CALLBOT_TASK_STATUS: Final = {"1": "waiting", "2": "running", "3": "completed", "4": "failed", "5": "paused"}
 
 _IDS: Final = (
     Field("order_id", "orderID", identifier),
@@ -92,7 +188,7 @@ _CALL_FIELDS: Final = (
     Field("ext", "other", echo),
 )
 
-CALL: Final = EventSchema(
+CALLBOT_CALL: Final = EventSchema(
     "nxcloud.callbot.call",
     "call.event",
     "Callbot call",
@@ -105,7 +201,7 @@ CALL: Final = EventSchema(
     fields=_CALL_FIELDS,
 )
 
-ORDER: Final = EventSchema(
+CALLBOT_ORDER: Final = EventSchema(
     "nxcloud.callbot.order",
     "order.status",
     "Callbot order",
@@ -125,7 +221,7 @@ ORDER: Final = EventSchema(
     fields=_CALL_FIELDS,
 )
 
-TASK: Final = EventSchema(
+CALLBOT_TASK: Final = EventSchema(
     "nxcloud.callbot.task",
     "task.status",
     "Callbot task status",
@@ -135,7 +231,7 @@ TASK: Final = EventSchema(
     known=("callbackType",),
     fields=(
         *_IDS[1:],
-        *coded("status", "status_code", "taskStatus", words(_TASK_STATUS, TASK_STATUS)),
+        *coded("status", "status_code", "taskStatus", words(_CALLBOT_TASK_STATUS, TASK_STATUS)),
         Field("counters.total_orders", "taskStat.totalOrderCount", integer),
         Field("counters.finished_orders", "taskStat.finishOrderCount", integer),
         Field("counters.answered_orders", "taskStat.answerOrderCount", integer),
@@ -149,12 +245,12 @@ TASK: Final = EventSchema(
 )
 
 
-def classify_by_content(calls: EventSchema) -> Classify:
+def classify_callbot(calls: EventSchema) -> Classify:
     """Return a classification that selects a task by its fields, and otherwise ``calls``, the schema of the path."""
 
     def select(payload: Payload) -> EventSchema:
         if payload.has("callInfoDetail"):
-            return CALL if calls is TASK else calls
-        return TASK if payload.has("taskStat") or payload.has("taskStatus") else calls
+            return CALLBOT_CALL if calls is CALLBOT_TASK else calls
+        return CALLBOT_TASK if payload.has("taskStat") or payload.has("taskStatus") else calls
 
     return one_item(select)

@@ -1,29 +1,60 @@
-"""A table of fields, compiled once into a function (:mod:`gateway.callbacks.plan_code`).
+"""A table of fields: the vendor's names, the names in ``data``, and a converter between them.
 
-A line of a table maps one or several vendor names to a name in ``data``, with a converter. Dots descend on the vendor's
-side (``callInfoDetail.callID``) and create one nested object in ``data`` (``hangup.cause``). Of several vendor names
-the first with a value is used.
+Dots descend on the vendor's side (``callInfoDetail.callID``) and create one nested object in ``data``
+(``hangup.cause``). Of several vendor names the first with a value is used.
 
 Accepted variants of vendors (protocol.md, E1 and E6): absent, null and ``""`` are equivalent; an object may be a list
 with this object, or a string with its JSON; a known name in another case or with other separators is accepted and
 counted as drift.
+
+A table is compiled to one Python function, as ``dataclasses`` does for ``__init__``: interpreting it costs a third of
+decoding, as each line is unpacked, and tests whose results the table determines are repeated. It is compiled for the
+first callback of its kind, and not at import, so that commands that do not decode need not wait for it.
+
+For a line ``Field("status", "smsStatus", words(…))`` the code is::
+
+    v = get('smsStatus')
+    if v or (v is not None and v != ''):
+        try: m = c3(v, scope)
+        except UNUSABLE as e: m = salvaged(e, 'smsStatus', 'status', scope)
+        if m is not None: data['status'] = m
+
+The code contains only names of the tables, quoted by ``repr``, and no value of a callback.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import cached_property
+from typing import Any, Final, NamedTuple
 
 from gateway.callbacks.fields import Convert, Converter, Flag, Scope, UnknownValue, flag, phone
 from gateway.callbacks.fields import code as code_text
+from gateway.callbacks.fields import text as plain_text
 from gateway.callbacks.jsontext import in_text
-from gateway.callbacks.meanings import MEANINGS
 from gateway.callbacks.phones import Read, certain
-from gateway.callbacks.plan_code import Leaf, Run, compiled
+from gateway.callbacks.vocabulary import MEANINGS
 
 #: Errors of a converter for an unusable value.
 UNUSABLE: Final = (ValueError, TypeError, LookupError, ArithmeticError)
+
+Run = Callable[[dict[str, Any], dict[str, Any], Scope], None]
+
+_HEAD: Final = """\
+def run(source, data, scope):
+ if not known.issuperset(source): source = understood(source, scope)
+ get = source.get"""
+_IF_VALUE: Final = "if v or (v is not None and v != ''):"
+_CHILD: Final = """\
+ v = get({key!r})
+ if v is not None and v != '':
+  if type(v) is not dict: v = as_object({key!r}, v, scope)
+  if v is not None: child{index}(v, data, scope)"""
+_TAIL: Final = """\
+ if scope.national is not None:
+  set_flags(data, scope.national)
+  scope.national = None"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +66,7 @@ class Field:
         source: the vendor's name, or several in order of preference; dots descend. Empty for a field that the schema's
             ``post_process`` sets; the line then only defines its schema.
         convert: converts the value.
-        note: documentation of this type. :mod:`gateway.callbacks.meanings` has the meaning in all types.
+        note: documentation of this type. :mod:`gateway.callbacks.vocabulary` has the meaning in all types.
     """
 
     name: str
@@ -88,74 +119,99 @@ def phone_number(
     return Field(name, source, phone(flag_name, read), note), Field(flag_name, "", flag)
 
 
+class Leaf(NamedTuple):
+    """The part of a line that one vendor object gives.
+
+    Args:
+        key: the vendor's name.
+        others: further names, used in this order if the first has no value.
+        group: object in ``data`` with the member; empty: ``data`` itself.
+        name: the member.
+        convert: converts the value.
+        label: complete name, for drift.
+        gives_way: whether a line or an object before it may have set the member.
+    """
+
+    key: str
+    others: tuple[str, ...]
+    group: str
+    name: str
+    convert: Convert
+    label: str
+    gives_way: bool
+
+
 class FieldMapping:
     """A table, compiled when it converts its first callback.
-
-    Lines are in two lists: those that set a member of ``data`` from one vendor field, nearly all, and those that set a
-    member of a nested object or use several vendor fields. The former need no test of existing values.
 
     Args:
         fields: the table.
         known: documented vendor names, with dots, without a line: they are no drift, and ``raw`` has them.
+        path: vendor names above the table's object, each with a dot.
     """
 
-    __slots__ = ("_children", "_folded", "_nested", "_path", "_plain", "known", "run")
-
     def __init__(self, fields: Iterable[Field], known: Iterable[str] = (), *, path: str = "") -> None:
-        plain: list[Leaf] = []
-        nested: list[Leaf] = []
-        named: set[str] = set()
+        leaves: list[Leaf] = []
         below: dict[str, list[Field]] = {}
         for line in fields:
             here = [source for source in line.sources if source and "." not in source]
             deeper = [source.split(".", 1) for source in line.sources if "." in source]
             group, _, name = line.name.rpartition(".")
             if here:
-                leaf = (here[0], tuple(here[1:]), group, name, line.convert.convert, line.name)
-                (nested if group or deeper or path else plain).append(leaf)
+                gives_way = bool(group or deeper or path)
+                leaves.append(Leaf(here[0], tuple(here[1:]), group, name, line.convert.convert, line.name, gives_way))
             for head, rest in deeper:
                 below.setdefault(head, []).append(Field(line.name, rest, line.convert))
-            named.update(here, (head for head, _ in deeper))
         known_below: dict[str, list[str]] = {}
         for name in known:
             head, _, rest = name.partition(".")
             known_below.setdefault(head, []).extend([rest] if rest else [])
         self._path = path
-        self._plain = tuple(_scalars_only(leaf) if leaf[0] in below else leaf for leaf in plain)
-        self._nested = tuple(_scalars_only(leaf) if leaf[0] in below else leaf for leaf in nested)
-        self._children = tuple(
-            (key, FieldMapping(lines, known_below.get(key, ()), path=f"{path}{key}.")) for key, lines in below.items()
+        # First those that need no test of an existing member: nearly all.
+        self._leaves = sorted(
+            (_scalars_only(leaf) if leaf.key in below else leaf for leaf in leaves), key=lambda leaf: leaf.gives_way
         )
-        self.known = frozenset(named | known_below.keys())
+        self._children = {
+            key: FieldMapping(lines, known_below.get(key, ()), path=f"{path}{key}.") for key, lines in below.items()
+        }
+        self.known = (
+            frozenset([name for leaf in leaves for name in (leaf.key, *leaf.others)])
+            | below.keys()
+            | known_below.keys()
+        )
         self._folded = {_fold(name): name for name in sorted(self.known)}
-        #: Converts a source to ``data``; undocumented data is counted in the scope.
-        self.run: Run = self._first_run
 
-    def _first_run(self, source: dict[str, Any], data: dict[str, Any], scope: Scope) -> None:
-        self.compile()(source, data, scope)
-
-    def compile(self) -> Run:
-        """Compile the table to a function, once, and store it as :attr:`run`."""
-        if self.run == self._first_run:
-            names = {
-                "known": self.known,
-                "understood": self._understood,
-                "first": _first,
-                "from_others": self._from_others,
-                "salvaged": self._salvaged,
-                "as_object": self._as_object,
-                "set_flags": _set_flags,
-                "UNUSABLE": UNUSABLE,
-            }
-            self.run = compiled(
-                self._plain, self._nested, [(key, mapping.compile()) for key, mapping in self._children], names
-            )
-        return self.run
+    @cached_property
+    def run(self) -> Run:
+        """A function that converts a source to ``data``, and counts undocumented data in the scope."""
+        names: dict[str, Any] = {
+            "known": self.known,
+            "understood": self._understood,
+            "from_others": self._from_others,
+            "salvaged": self._salvaged,
+            "as_object": self._as_object,
+            "set_flags": _set_flags,
+            "UNUSABLE": UNUSABLE,
+        }
+        lines = [_HEAD]
+        before: Leaf | None = None
+        for index, leaf in enumerate(self._leaves):
+            names[f"c{index}"], names[f"others{index}"] = leaf.convert, leaf.others
+            if before is None or before.key != leaf.key:
+                lines.append(f" v = get({leaf.key!r})")
+            lines += _indented(_code(index, leaf))
+            before = leaf
+        for index, (key, mapping) in enumerate(self._children.items()):
+            names[f"child{index}"] = mapping.run
+            lines.append(_CHILD.format(key=key, index=index))
+        exec("\n".join([*lines, _TAIL]), names)  # noqa: S102 - made of the tables' own names; see the module's head
+        made: Run = names["run"]
+        return made
 
     def _from_others(
         self, source: dict[str, Any], others: tuple[str, ...], convert: Convert, label: str, scope: Scope
     ) -> Any:
-        """Return the value of the next names, if that of the first one is unusable."""
+        """Return the first usable value of the next names: the first one has none."""
         for name in others:
             value = source.get(name)
             if value is None or value == "":
@@ -180,7 +236,7 @@ class FieldMapping:
         if not self.known.issuperset(source):
             source = {name: value for name, value in self._understood(source, scope).items() if name in self.known}
         found = dict(source)
-        for key, mapping in self._children:
+        for key, mapping in self._children.items():
             inner = as_object(found.get(key))
             if inner is not None:
                 found[key] = mapping.documented(inner, scope)
@@ -200,7 +256,7 @@ class FieldMapping:
     def _as_object(self, key: str, value: object, scope: Scope) -> dict[str, Any] | None:
         """Return the object in a value of another kind, or None; a scalar is drift, unless a line converts it."""
         inner = as_object(value)
-        if inner is None and not any(key == leaf[0] for leaf in (*self._plain, *self._nested)):
+        if inner is None and all(key != leaf.key for leaf in self._leaves):
             scope.note("value", key, below=self._path)
         return inner
 
@@ -275,12 +331,11 @@ def object_schema(table: Iterable[Field], *, is_item: bool = False) -> dict[str,
     """
     properties: dict[str, Any] = {}
     for line in table:
-        group, name = _target(line.name)
-        if group is None:
-            properties.setdefault(name, line.schema(is_item=is_item))
-        else:
-            nested = properties.setdefault(group, {"type": "object", "properties": {}})
-            nested["properties"].setdefault(name, line.schema(is_item=is_item))
+        group, _, name = line.name.rpartition(".")
+        nested = (
+            properties.setdefault(group, {"type": "object", "properties": {}})["properties"] if group else properties
+        )
+        nested.setdefault(name, line.schema(is_item=is_item))
     return {"type": "object", "properties": properties}
 
 
@@ -292,29 +347,41 @@ def _set_flags(data: dict[str, Any], flags: list[Flag]) -> None:
             holder[flag_name] = True
 
 
-def _target(name: str) -> tuple[str | None, str]:
-    group, _, member = name.rpartition(".")
-    return group or None, member
-
-
 def _scalars_only(leaf: Leaf) -> Leaf:
     """Return a leaf for a name that is an object on some pages: the lines of the object convert the object."""
-    key, others, group, name, convert, label = leaf
+    convert = leaf.convert
 
     def scalar(value: Any, scope: Scope) -> Any:
         return None if as_object(value) is not None else convert(value, scope)
 
-    return key, others, group, name, scalar, label
-
-
-def _first(source: dict[str, Any], names: tuple[str, ...]) -> Any:
-    """Return the value of the first name that has one."""
-    for name in names:
-        value = source.get(name)
-        if value is not None and value != "":
-            return value
-    return None
+    return leaf._replace(convert=scalar)
 
 
 def _fold(name: str) -> str:
     return name.replace("_", "").replace("-", "").lower()
+
+
+def _code(index: int, leaf: Leaf) -> list[str]:
+    """Return the code that converts the value ``v`` of a leaf, and stores the result."""
+    key, others, group, name, convert, label, gives_way = leaf
+    call = f"v if type(v) is str else c{index}(v, scope)" if convert is plain_text.convert else f"c{index}(v, scope)"
+    code = [f"try: m = {call}", f"except UNUSABLE as e: m = salvaged(e, {key!r}, {label!r}, scope)"]
+    if others:
+        code = ["m = None", _IF_VALUE, *_indented(code)]
+        code.append(f"if m is None: m = from_others(source, others{index}, c{index}, {label!r}, scope)")
+    if not group:
+        code.append(f"if m is not None: data[{name!r}] = m")
+        if gives_way:
+            code = [f"if {name!r} not in data:", *_indented(code)]
+    else:
+        code += [
+            "if m is not None:",
+            f" if t is None: data[{group!r}] = {{{name!r}: m}}",
+            f" else: t[{name!r}] = m",
+        ]
+        code = [f"t = data.get({group!r})", f"if t is None or {name!r} not in t:", *_indented(code)]
+    return code if others else [_IF_VALUE, *_indented(code)]
+
+
+def _indented(code: Iterable[str]) -> list[str]:
+    return [f" {line}" for line in code]
