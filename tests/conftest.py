@@ -14,9 +14,31 @@ import structlog
 from hypothesis import HealthCheck, settings
 
 from tests import leash
+from tests.broker import shared
+from tests.broker.fixtures import (
+    _secure_kafka,
+    _three_nodes,
+    broker,
+    kafka,
+    prefix,
+    secure_kafka,
+    small_broker,
+    three_nodes,
+)
 from tests.effort import EXAMPLES, IS_NIGHTLY
 from tests.gateway import forked
 from tests.order import Together, longest_first
+
+__all__ = [
+    "_secure_kafka",
+    "_three_nodes",
+    "broker",
+    "kafka",
+    "prefix",
+    "secure_kafka",
+    "small_broker",
+    "three_nodes",
+]
 
 # How long one example takes says how busy the machine is; what may cost too much has a test that says so.
 settings.register_profile("short", max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -49,6 +71,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """No broker, gateway or browser outlives the run, or the worker, that started it."""
     config.pluginmanager.register(BrokenModules(config))
     leash.hold()
+    config.add_cleanup(shared.offer())
     forked.is_wanted = sys.platform == "linux" and not IS_NIGHTLY
 
 

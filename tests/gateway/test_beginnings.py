@@ -14,11 +14,9 @@ import aiohttp
 import pytest
 
 from tests.broker.cluster import Cluster
-from tests.broker.fixtures import broker
 from tests.gateway.conftest import MakeSubscriber, to
 from tests.gateway.process import GatewayProcess
 
-__all__ = ["broker"]
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
 
 Make = Callable[..., GatewayProcess]
