@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import logging
 import os
@@ -73,6 +74,19 @@ def pytest_configure(config: pytest.Config) -> None:
     leash.hold()
     config.add_cleanup(shared.offer())
     forked.is_wanted = sys.platform == "linux" and not IS_NIGHTLY
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Iterator[None]:
+    """Of several workers one collects first: it compiles, once, what all import."""
+    if not hasattr(session.config, "workerinput"):
+        return (yield)
+    with (shared.folder() / "collecting").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+        return (yield)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

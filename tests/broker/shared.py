@@ -21,6 +21,7 @@ from tests.broker import assembly, cluster
 
 _VARIABLE = "TESTS_SHARED"
 _MARK = "mark"
+_NODE = "node.json"
 
 
 def offer() -> Callable[[], None]:
@@ -30,9 +31,14 @@ def offer() -> Callable[[], None]:
     """
     if _VARIABLE in os.environ:
         return lambda: None
-    folder = Path(os.environ.setdefault(_VARIABLE, tempfile.mkdtemp(prefix="gateway-tests-")))
-    (folder / _MARK).write_text(os.environ.get(leash.VARIABLE, ""))
-    return lambda: _end(folder)
+    os.environ[_VARIABLE] = tempfile.mkdtemp(prefix="gateway-tests-")
+    (folder() / _MARK).write_text(os.environ.get(leash.VARIABLE, ""))
+    return _end
+
+
+def folder() -> Path:
+    """Return the folder that the processes of this run share."""
+    return Path(os.environ[_VARIABLE])
 
 
 def bootstrap() -> str:
@@ -41,7 +47,7 @@ def bootstrap() -> str:
     Raises:
         KafkaMissing: see :func:`tests.broker.assembly.libraries`.
     """
-    state = assembly.once(Path(os.environ[_VARIABLE]) / "node.json", _start)
+    state = assembly.once(folder() / _NODE, _start)
     return str(json.loads(state.read_text())["bootstrap"])
 
 
@@ -56,11 +62,11 @@ def _start(state: Path) -> None:
     part.rename(state)
 
 
-def _end(folder: Path) -> None:
+def _end() -> None:
     with suppress(FileNotFoundError):
-        made = json.loads((folder / "node.json").read_text())
+        made = json.loads((folder() / _NODE).read_text())
         with suppress(ProcessLookupError):
             os.kill(made["pid"], signal.SIGKILL)
         shutil.rmtree(made["folder"], ignore_errors=True)
-    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder(), ignore_errors=True)
     del os.environ[_VARIABLE]
