@@ -230,40 +230,6 @@ def _problems(client: str, word: str) -> float | None:
 
 
 @pytest.mark.kafka
-async def test_too_few_replicas_are_named_and_cost_the_other_topics_nothing(
-    three_nodes: Cluster, prefix: str, tmp_path: Path
-) -> None:
-    """A topic that asks for three where two are left is named; Kafka as such is not away, and the topic goes on."""
-    servers = tuple(three_nodes.bootstrap.split(","))
-    strict, options = (
-        KafkaOptions(servers, prefix=prefix, partitions=1, replication_factor=3, topic_config=config)
-        for config in ({"min.insync.replicas": "3"}, {})
-    )
-    await topics.create(strict, [TOPIC])
-    await topics.create(options, ["call.event"])
-    async with journal(tmp_path) as events:
-        publisher = Publisher(events, options, writer_policy=_IMPATIENT)
-        await publisher.start()
-        await events.append([event(1, "k")])
-        await published(publisher)
-        await asyncio.to_thread(three_nodes.node(3).kill)
-        await events.append([event(2, "k"), event(3, "k", topic="call.event")])
-        await until(lambda: publisher.state.problems.keys() == {TOPIC})
-        assert publisher.state.word == NOT_ENOUGH_REPLICAS
-        assert "min.insync.replicas" in publisher.state.reason
-        assert _problems("publisher", NOT_ENOUGH_REPLICAS) == 1
-        await until(lambda: _written("call.event") >= 1)
-        await asyncio.to_thread(three_nodes.node(3).start)
-        await published(publisher)
-        assert publisher.state.is_ready
-        await publisher.stop()
-
-
-def _written(topic: str) -> float:
-    return METRICS.registry.get_sample_value("gateway_kafka_written_events_total", {"topic": topic}) or 0.0
-
-
-@pytest.mark.kafka
 async def test_a_replication_that_the_cluster_cannot_have(kafka: str, prefix: str) -> None:
     """Creating topics says so, with the topic."""
     with pytest.raises(KafkaAway, match=f"topic {prefix}sms.dr: {NOT_ENOUGH_REPLICAS}: ") as refused:
