@@ -1,7 +1,8 @@
 """Which tests go to which worker of a run, and in which order, so that all end together.
 
-The tests of a file stay together: they may share fixtures of the module. Those of the files below take long, share
-nothing but what a worker has for its session, and go to whichever worker is free.
+The tests of a file stay together: they may share fixtures of the module. Those of :data:`SPREAD` take long, share
+nothing but what a worker has for its session, and go to whichever worker is free. Those of :data:`NODES` share nodes of
+Kafka with each other.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Final
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+#: Files whose tests are not kept together.
 SPREAD: Final = frozenset(
     {
         "tests/benchmarks/test_smoke.py",
@@ -23,7 +25,7 @@ SPREAD: Final = frozenset(
         "tests/lossproof/test_lossproof.py",
     }
 )
-#: Those whose tests use nodes of Kafka in turn, all in one worker: what they are called there.
+#: Files whose tests use nodes of Kafka in turn, all in one worker; by what they are known there.
 NODES: Final = dict.fromkeys(
     (
         "tests/kafka/test_check.py",
