@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import logging
 import os
@@ -14,9 +15,31 @@ import structlog
 from hypothesis import HealthCheck, settings
 
 from tests import leash
+from tests.broker import shared
+from tests.broker.fixtures import (
+    _secure_kafka,
+    _three_nodes,
+    broker,
+    kafka,
+    prefix,
+    secure_kafka,
+    small_broker,
+    three_nodes,
+)
 from tests.effort import EXAMPLES, IS_NIGHTLY
 from tests.gateway import forked
 from tests.order import Together, longest_first
+
+__all__ = [
+    "_secure_kafka",
+    "_three_nodes",
+    "broker",
+    "kafka",
+    "prefix",
+    "secure_kafka",
+    "small_broker",
+    "three_nodes",
+]
 
 # How long one example takes says how busy the machine is; what may cost too much has a test that says so.
 settings.register_profile("short", max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -49,7 +72,21 @@ def pytest_configure(config: pytest.Config) -> None:
     """No broker, gateway or browser outlives the run, or the worker, that started it."""
     config.pluginmanager.register(BrokenModules(config))
     leash.hold()
+    config.add_cleanup(shared.offer())
     forked.is_wanted = sys.platform == "linux" and not IS_NIGHTLY
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Iterator[None]:
+    """Of several workers one collects first: it compiles, once, what all import."""
+    if not hasattr(session.config, "workerinput"):
+        return (yield)
+    with (shared.folder() / "collecting").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+        return (yield)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

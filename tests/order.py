@@ -1,7 +1,8 @@
 """Which tests go to which worker of a run, and in which order, so that all end together.
 
-The tests of a file stay together: they may share fixtures of the module. Those of the files below take long, share
-nothing but what a worker has for its session, and go to whichever worker is free.
+The tests of a file stay together: they may share fixtures of the module. Those of :data:`SPREAD` take long, share
+nothing but what a worker has for its session, and go to whichever worker is free. Those of :data:`NODES` share nodes of
+Kafka with each other.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Final
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+#: Files whose tests are not kept together.
 SPREAD: Final = frozenset(
     {
         "tests/benchmarks/test_smoke.py",
@@ -23,6 +25,21 @@ SPREAD: Final = frozenset(
         "tests/lossproof/test_lossproof.py",
     }
 )
+#: Files whose tests use nodes of Kafka in turn, all in one worker; by what they are known there.
+NODES: Final = dict.fromkeys(
+    (
+        "tests/kafka/test_check.py",
+        "tests/kafka/test_check_needs.py",
+        "tests/kafka/test_cursors.py",
+        "tests/kafka/test_errors.py",
+        "tests/kafka/test_failover.py",
+        "tests/kafka/test_security.py",
+        "tests/kafka/test_stuck_topics.py",
+    ),
+    "nodes of Kafka",
+)
+#: The fixtures of these nodes, which end with the last test that asks for them: such tests come one after the other.
+_IN_TURN: Final = ("three_nodes", "secure_kafka")
 #: Seconds that a test takes, about, by its marks and by the fixtures that start processes: enough for an order.
 _SLOW_S: Final = 20.0
 _FIXTURES_S: Final = {"broker": 8.0, "small_broker": 8.0, "three_nodes": 5.0, "gateway": 3.0, "page": 3.0, "kafka": 1.0}
@@ -40,9 +57,9 @@ class Together(LoadScopeScheduling):
 
 
 def together(nodeid: str) -> str:
-    """Return what a test has in common with those that must run in the same worker: its file, or nothing."""
+    """Return what a test has in common with those that must run in the same worker: its file, nodes, or nothing."""
     path = nodeid.partition("::")[0]
-    return nodeid if path in SPREAD else path
+    return nodeid if path in SPREAD else NODES.get(path, path)
 
 
 def longest_first(items: Sequence[pytest.Item]) -> list[pytest.Item]:
@@ -50,7 +67,12 @@ def longest_first(items: Sequence[pytest.Item]) -> list[pytest.Item]:
     seconds: defaultdict[str, float] = defaultdict(float)
     for item in items:
         seconds[together(item.nodeid)] += _seconds(item)
-    return sorted(items, key=lambda item: -seconds[together(item.nodeid)])
+    return sorted(items, key=lambda item: (-seconds[together(item.nodeid)], _turn(item)))
+
+
+def _turn(item: pytest.Item) -> int:
+    fixtures: Sequence[str] = getattr(item, "fixturenames", ())
+    return next((turn for turn, name in enumerate(_IN_TURN) if name in fixtures), len(_IN_TURN))
 
 
 def _seconds(item: pytest.Item) -> float:

@@ -19,14 +19,11 @@ from gateway.cli import main
 from gateway.config.loading import loads
 from gateway.log import Entry
 from gateway.log.kafka import KafkaLog, KafkaOptions
-from tests.broker.fixtures import kafka
 from tests.effort import IS_NIGHTLY
 from tests.pace import slowness
 from tests.readme import TABLES, filled
 from tests.rows import rows
 from tests.tour import README, ROOT, touring
-
-__all__ = ["kafka"]
 
 COMMANDS = sorted({line for line in README.splitlines() if line.startswith(".venv/bin/gateway")})
 
@@ -135,16 +132,16 @@ def test_generated_tables_are_what_the_code_says(name: str) -> None:
 
 
 @pytest.mark.kafka
-async def test_consumer_in_the_readme_reads_typed_events(kafka: str, tmp_path: Path) -> None:
+async def test_consumer_in_the_readme_reads_typed_events(kafka: str, prefix: str, tmp_path: Path) -> None:
     """The program, as printed, prints an event that the gateway published."""
-    log = KafkaLog(KafkaOptions(bootstrap_servers=(kafka,)))
+    log = KafkaLog(KafkaOptions((kafka,), prefix=prefix))
     await log.start()
     value = b'{"type":"nxcloud.sms.dr","subject":"m-1","data":{"status":"delivered"}}'
     await log.append([Entry("sms.dr", "m-1", "0" * 32, value)])
     await log.stop()
     (program,) = re.findall(r"```python\n(.*?)```", between("consumer"), re.DOTALL)
     path = tmp_path / "consumer.py"
-    path.write_text(program.replace("localhost:9092", kafka))
+    path.write_text(program.replace("localhost:9092", kafka).replace('"sms.dr"', f'"{prefix}sms.dr"'))
     consumer = await asyncio.create_subprocess_exec(sys.executable, str(path), stdout=asyncio.subprocess.PIPE)
     try:
         assert consumer.stdout is not None

@@ -7,11 +7,8 @@ from typing import Any, Final
 
 import pytest
 
-from tests.broker.fixtures import kafka, prefix
 from tests.effort import nightly
 from tests.way import figures, trace
-
-__all__ = ["kafka", "prefix"]
 
 # The traces run nightly: a machine that other tests keep busy takes other branches, whose files would count.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

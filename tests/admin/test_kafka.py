@@ -10,12 +10,9 @@ import aiohttp
 import pytest
 
 from tests.admin.running import webhook
-from tests.broker.fixtures import kafka
 from tests.gateway.process import GatewayProcess
 from tests.gateway.subscriber import Subscriber, accept, refuse
 from tests.waiting import until
-
-__all__ = ["kafka"]
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(240)]
 

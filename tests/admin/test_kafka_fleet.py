@@ -15,13 +15,10 @@ from gateway.log.kafka import KafkaLog, KafkaOptions
 from tests.admin.running import webhook
 from tests.admin.test_kafka import Admin
 from tests.broker.cluster import Cluster
-from tests.broker.fixtures import broker
 from tests.gateway.process import GatewayProcess
 from tests.gateway.subscriber import Subscriber, accept
 from tests.kafka.traffic import event
 from tests.waiting import until
-
-__all__ = ["broker"]
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,10 +78,14 @@ class Cluster:
         """The node with this ``node.id``."""
         return self.nodes[number - 1]
 
-    def start(self) -> None:
-        """Start all nodes at once and wait for each."""
+    def start(self, environment: Mapping[str, str] | None = None) -> None:
+        """Start all nodes at once and wait for each.
+
+        Args:
+            environment: of the processes; that of this one unless given.
+        """
         for node in self.nodes:
-            node.launch()
+            node.launch(environment=environment)
         for node in self.nodes:
             node.wait_ready()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import subprocess
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,11 +48,12 @@ class Node:
         """The process is there (it may be suspended)."""
         return self.process is not None and self.process.poll() is None
 
-    def launch(self, *flags: str) -> None:
+    def launch(self, *flags: str, environment: Mapping[str, str] | None = None) -> None:
         """Start the process and return at once.
 
         Args:
             flags: of the JVM; without any it takes its classes from where they are kept.
+            environment: of the process; that of this one unless given.
         """
         with (self.folder / "out.log").open("ab") as out:
             self.process = subprocess.Popen(
@@ -65,6 +67,7 @@ class Node:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
+                env=environment,
                 start_new_session=True,
             )
 

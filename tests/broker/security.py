@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import Final
+
+from tests.fanout.authority import Authority
 
 CA_FILE: Final = "ca.pem"
 USER: Final = "gateway"
@@ -14,22 +15,12 @@ STRANGER: Final = "stranger"
 STRANGER_PASSWORD: Final = "stranger-secret"
 SCRAM_USER: Final = f"SCRAM-SHA-256=[name={USER},password={PASSWORD}]"
 
-_STORE_PASSWORD: Final = "certificate"
 _MODULES: Final = "org.apache.kafka.common.security"
 
 
 def make_certificate(folder: Path) -> None:
-    """A self-signed certificate for loopback: ``server.p12`` for the broker, ``ca.pem`` for clients."""
-    store = ["-keystore", str(folder / "server.p12"), "-storepass", _STORE_PASSWORD, "-alias", "broker"]
-    subprocess.run(
-        ["keytool", "-genkeypair", *store, "-storetype", "PKCS12", "-keyalg", "RSA", "-keysize", "2048",
-         "-validity", "30", "-dname", "CN=localhost", "-ext", "SAN=ip:127.0.0.1,dns:localhost", "-ext", "bc=ca:true"],
-        check=True,
-        capture_output=True,
-    )  # fmt: skip
-    subprocess.run(
-        ["keytool", "-exportcert", "-rfc", *store, "-file", str(folder / CA_FILE)], check=True, capture_output=True
-    )
+    """``server.pem`` for the broker: its certificate, for loopback, and key; ``ca.pem`` for clients: who signed it."""
+    Authority(folder, "ca").issue("server", hours=30 * 24)
 
 
 def properties(folder: Path, port: int, controller_port: int, secure_port: int) -> dict[str, str]:
@@ -41,10 +32,8 @@ def properties(folder: Path, port: int, controller_port: int, secure_port: int) 
         ),
         "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port},SASL_SSL://127.0.0.1:{secure_port}",
         "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL",
-        "ssl.keystore.type": "PKCS12",
-        "ssl.keystore.location": str(folder / "server.p12"),
-        "ssl.keystore.password": _STORE_PASSWORD,
-        "ssl.key.password": _STORE_PASSWORD,
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.location": str(folder / "server.pem"),
         "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,OAUTHBEARER",
         f"{listener}.plain.sasl.jaas.config": (
             f'{_MODULES}.plain.PlainLoginModule required user_{USER}="{PASSWORD}" '

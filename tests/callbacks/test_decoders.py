@@ -87,7 +87,7 @@ def jsonish(callback: Callback) -> st.SearchStrategy[Any]:
 
 @EVERY
 @given(body=st.binary(max_size=200), query=st.binary(max_size=60))
-@settings(max_examples=examples(15))
+@settings(max_examples=examples(10))
 def test_any_bytes(callback: Callback, body: bytes, query: bytes) -> None:
     """Any bytes become events or a typed refusal and nothing else."""
     attempt(callback, request(body, query))

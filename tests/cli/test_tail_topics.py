@@ -11,10 +11,8 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
 from gateway.log.kafka import KafkaLog, KafkaOptions
-from tests.broker.fixtures import kafka, prefix
 from tests.kafka.traffic import TOPIC, event
 
-__all__ = ["kafka", "prefix"]
 pytestmark = pytest.mark.kafka
 
 

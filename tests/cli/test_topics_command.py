@@ -11,9 +11,7 @@ from click.testing import CliRunner, Result
 
 from gateway.cli import main
 from gateway.config.settings import FAMILIES
-from tests.broker.fixtures import kafka, prefix
 
-__all__ = ["kafka", "prefix"]
 pytestmark = pytest.mark.kafka
 
 

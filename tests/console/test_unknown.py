@@ -11,13 +11,10 @@ import pytest
 
 from tests.admin.running import Running, webhook
 from tests.broker.cluster import Cluster
-from tests.broker.fixtures import broker
 from tests.console.browser import Page
 from tests.console.test_accessibility import violations
 from tests.gateway.process import GatewayProcess
 from tests.gateway.subscriber import Subscriber, accept
-
-__all__ = ["broker"]
 
 pytestmark = pytest.mark.timeout(300)
 

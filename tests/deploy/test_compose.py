@@ -17,12 +17,9 @@ import yaml
 
 from gateway.cli import COMMANDS
 from gateway.config.loading import load
-from tests.broker.fixtures import kafka
 from tests.deploy.artefacts import DEPLOY, ROOT, STOP_S, run
 from tests.ports import free_port
 from tests.rows import rows
-
-__all__ = ["kafka"]
 
 FILE = DEPLOY / "compose.yaml"
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(FILE.read_text())["services"]

@@ -14,11 +14,9 @@ import aiohttp
 import pytest
 
 from tests.broker.cluster import Cluster
-from tests.broker.fixtures import broker
 from tests.gateway.conftest import MakeSubscriber, to
 from tests.gateway.process import GatewayProcess
 
-__all__ = ["broker"]
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
 
 Make = Callable[..., GatewayProcess]
@@ -55,8 +53,8 @@ async def _send(gateway: GatewayProcess, word: str, count: int = 20) -> set[str]
     return names
 
 
-def _kafka(broker: Cluster) -> dict[str, Any]:
-    return {"bootstrap_servers": broker.bootstrap, "partitions": 3}
+def _kafka(bootstrap: str) -> dict[str, Any]:
+    return {"bootstrap_servers": bootstrap, "partitions": 3}
 
 
 async def test_on_a_fresh_cluster_the_first_events_arrive(
@@ -64,7 +62,7 @@ async def test_on_a_fresh_cluster_the_first_events_arrive(
 ) -> None:
     """What is accepted as soon as the gateway says that it stands, before any topic is there."""
     receiver = await subscriber()
-    gateway = make("run", kafka=_kafka(broker), subscribers=[to(receiver, "new")])
+    gateway = make("run", kafka=_kafka(broker.bootstrap), subscribers=[to(receiver, "new")])
     await gateway.start()
     sent = await _send(gateway, "first")
     await receiver.until(lambda: sent <= receiver.subjects.keys())
@@ -76,7 +74,7 @@ async def test_added_while_kafka_is_away_it_gets_what_was_accepted_since(
 ) -> None:
     """By a reload in an outage: all from the moment it was applied, nothing from before, also after a restart in it."""
     old, new = await subscriber(), await subscriber()
-    gateway = make("run", kafka=_kafka(broker), subscribers=[to(old, "old")])
+    gateway = make("run", kafka=_kafka(broker.bootstrap), subscribers=[to(old, "old")])
     await gateway.start()
     before = await _send(gateway, "before")
     await old.until(lambda: before <= old.subjects.keys())
@@ -96,10 +94,10 @@ async def test_added_while_kafka_is_away_it_gets_what_was_accepted_since(
     assert new.subjects.keys() == due
 
 
-async def test_it_begins_when_serve_applied_it(make: Make, broker: Cluster, subscriber: MakeSubscriber) -> None:
+async def test_it_begins_when_serve_applied_it(make: Make, kafka: str, prefix: str, subscriber: MakeSubscriber) -> None:
     """``fanout`` comes later, and gets what was accepted since ``serve`` said that it stands."""
     receiver = await subscriber()
-    serve = make("serve", kafka=_kafka(broker))
+    serve = make("serve", kafka=_kafka(kafka), topics={"prefix": prefix})
     await serve.start()
     await _send(serve, "before")
     rows = [to(receiver, "new")]
@@ -108,17 +106,19 @@ async def test_it_begins_when_serve_applied_it(make: Make, broker: Cluster, subs
     os.kill(serve.pid, signal.SIGHUP)
     await serve.logged("config.applied")
     sent = await _send(serve, "since")
-    fanout = make("fanout", kafka=_kafka(broker), subscribers=rows)
+    fanout = make("fanout", kafka=_kafka(kafka), topics={"prefix": prefix}, subscribers=rows)
     await fanout.start()
     await receiver.until(lambda: sent <= receiver.subjects.keys())
     assert receiver.subjects.keys() == sent
 
 
-async def test_removed_and_added_again_it_goes_on(make: Make, broker: Cluster, subscriber: MakeSubscriber) -> None:
+async def test_removed_and_added_again_it_goes_on(
+    make: Make, kafka: str, prefix: str, subscriber: MakeSubscriber
+) -> None:
     """A group that Kafka still has keeps its position: what came meanwhile is delivered."""
     receiver = await subscriber()
     row = to(receiver, "again")
-    gateway = make("run", kafka=_kafka(broker), subscribers=[row])
+    gateway = make("run", kafka=_kafka(kafka), topics={"prefix": prefix}, subscribers=[row])
     await gateway.start()
     sent = await _send(gateway, "first")
     await receiver.until(lambda: sent <= receiver.subjects.keys())
@@ -133,21 +133,21 @@ async def test_removed_and_added_again_it_goes_on(make: Make, broker: Cluster, s
 
 
 async def test_a_topic_recreated_while_fanout_was_stopped_is_delivered_whole(
-    make: Make, broker: Cluster, subscriber: MakeSubscriber
+    make: Make, kafka: str, prefix: str, subscriber: MakeSubscriber
 ) -> None:
     """With more events than before, which is where the old position would hide them; and it is said."""
     from gateway.log.kafka import KafkaOptions
     from tests.kafka.surgery import recreate
 
     receiver = await subscriber()
-    serve = make("serve", kafka=_kafka(broker), subscribers=[to(receiver, "one")])
-    fanout = make("fanout", kafka=_kafka(broker), subscribers=[to(receiver, "one")])
+    serve = make("serve", kafka=_kafka(kafka), topics={"prefix": prefix}, subscribers=[to(receiver, "one")])
+    fanout = make("fanout", kafka=_kafka(kafka), topics={"prefix": prefix}, subscribers=[to(receiver, "one")])
     await serve.start()
     await fanout.start()
     first = await _send(serve, "first")
     await receiver.until(lambda: first <= receiver.subjects.keys())
     assert await fanout.terminate() == 0
-    await recreate(KafkaOptions((broker.bootstrap,)), "sms.dr", 2)
+    await recreate(KafkaOptions((kafka,), prefix=prefix), "sms.dr", 2)
     second = await _send(serve, "second", 60)
     await fanout.start()
     await receiver.until(lambda: second <= receiver.subjects.keys())

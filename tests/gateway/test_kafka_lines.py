@@ -17,12 +17,9 @@ from gateway.config.settings import Settings
 from gateway.log.kafka import outage
 from gateway.log.kafka.errors import AWAY
 from tests.broker.cluster import Cluster
-from tests.broker.fixtures import broker
 from tests.gateway.process import GatewayProcess
 from tests.gateway.subscriber import Subscriber
 from tests.waiting import until
-
-__all__ = ["broker"]
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(300)]
 _TOKEN = "a-token"

@@ -6,9 +6,6 @@ import pytest
 
 from tests.benchmarks import subscribers
 from tests.broker.cluster import Cluster
-from tests.broker.fixtures import broker
-
-__all__ = ["broker"]
 
 COUNT = 20
 

@@ -12,12 +12,10 @@ import pytest
 
 from gateway.errors import ConfigError
 from tests.broker.cluster import Cluster
-from tests.broker.fixtures import broker
 from tests.gateway.conftest import MakeSubscriber, to
 from tests.gateway.process import GatewayProcess
 from tests.gateway.test_loss import Load
 
-__all__ = ["broker"]
 pytestmark = pytest.mark.kafka
 
 

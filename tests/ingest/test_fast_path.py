@@ -195,7 +195,7 @@ def conversations(draw: st.DrawFn) -> list[bytes]:
     return [part for chunk, pause in zip(chunks, pauses, strict=True) for part in ((chunk, b"") if pause else (chunk,))]
 
 
-@settings(max_examples=examples(150), deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(chunks=conversations(), patience_s=st.sampled_from([0.0, 60.0]))
 @example(chunks=[PLAIN["receipt"] * 5], patience_s=60.0)
 @example(chunks=[b"", b"\r\n", PLAIN["receipt"]], patience_s=60.0)
@@ -207,7 +207,7 @@ def test_both_ways_answer_store_and_count_the_same(
     assert ordinary == fast
 
 
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(data=st.binary(max_size=120).map(lambda raw: re.sub(rb"^", b"POST /", raw, count=1)))
 def test_any_bytes_are_answered_the_same(runner: asyncio.Runner, data: bytes) -> None:
     fast, ordinary = runner.run(both([data]))

@@ -27,31 +27,32 @@ PAGE: Final = (ROOT / "deploy/docs/kafka-consumers.md").read_text()
 GO_MODULE: Final = ROOT / "tests/benchmarks/peers/go"
 
 
-def program(language: str, bootstrap: str) -> str:
-    """Return the page's only program in a language, for this broker; a killed member would keep a shared group."""
+def program(language: str, bootstrap: str, prefix: str) -> str:
+    """Return the page's only program in a language, for this broker and topics of the test's own."""
     (text,) = re.findall(rf"(?ms)^```{language}\n(.*?)^```", PAGE)
     assert "localhost:9092" in text
-    assert '"my-reports"' in text
-    return str(text).replace("localhost:9092", bootstrap).replace("my-reports", f"my-reports-{language}")
+    assert '"my-reports"' in text  # a killed member would keep a shared group
+    text = text.replace("localhost:9092", bootstrap)
+    return re.sub('"(my-reports|sms.dr)"', rf'"{prefix}\1"', text)
 
 
-def python(folder: Path, bootstrap: str) -> list[str]:
+def python(folder: Path, bootstrap: str, prefix: str) -> list[str]:
     """Return the command of the Python example."""
-    (folder / "consumer.py").write_text(program("python", bootstrap))
+    (folder / "consumer.py").write_text(program("python", bootstrap, prefix))
     return [sys.executable, str(folder / "consumer.py")]
 
 
-def java(folder: Path, bootstrap: str) -> list[str]:
+def java(folder: Path, bootstrap: str, prefix: str) -> list[str]:
     """Return the command of the Java example; the libraries are those of the test's broker."""
-    (folder / "Reports.java").write_text(program("java", bootstrap))
+    (folder / "Reports.java").write_text(program("java", bootstrap, prefix))
     return ["java", "-cp", f"{assembly.libraries()}/*", str(folder / "Reports.java")]
 
 
-def go(folder: Path, bootstrap: str) -> list[str]:
+def go(folder: Path, bootstrap: str, prefix: str) -> list[str]:
     """Return the command of the Go example; skips where Go or its modules cannot be had."""
     if shutil.which("go") is None:
         pytest.skip("go is not installed")
-    (folder / "main.go").write_text(program("go", bootstrap))
+    (folder / "main.go").write_text(program("go", bootstrap, prefix))
     for name in ("go.mod", "go.sum"):
         shutil.copy(GO_MODULE / name, folder)
     fetched = subprocess.run(["go", "mod", "download"], cwd=folder, check=False, capture_output=True, text=True)
@@ -62,10 +63,10 @@ def go(folder: Path, bootstrap: str) -> list[str]:
 
 
 @pytest.mark.parametrize("make", [python, java, go], ids=lambda make: make.__name__)
-async def test_consumer_prints_the_event(make: object, kafka: str, tmp_path: Path) -> None:
+async def test_consumer_prints_the_event(make: object, kafka: str, prefix: str, tmp_path: Path) -> None:
     """Id, time, number and status, from the beginning of the topic."""
     assert callable(make)
-    log = KafkaLog(KafkaOptions(bootstrap_servers=(kafka,)))
+    log = KafkaLog(KafkaOptions((kafka,), prefix=prefix))
     await log.start()
     value = (
         b'{"specversion":"1.0","id":"e-1","type":"nxcloud.sms.dr","time":"2026-11-27T12:00:00.000000Z",'
@@ -73,7 +74,7 @@ async def test_consumer_prints_the_event(make: object, kafka: str, tmp_path: Pat
     )
     await log.append([Entry("sms.dr", "m-1", "e-1", value)])
     await log.stop()
-    command = make(tmp_path, kafka)
+    command = make(tmp_path, kafka, prefix)
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     consumer = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, env=environment)
     try:

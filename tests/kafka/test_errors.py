@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,6 @@ from gateway.publisher import Publisher
 from gateway.telemetry.metrics import METRICS
 from tests.broker import quotas, security
 from tests.broker.cluster import Cluster
-from tests.broker.fixtures import make
 from tests.kafka.joined import GROUP, joined
 from tests.kafka.traffic import TOPIC, event, journal, published
 from tests.waiting import pause, until
@@ -117,14 +116,6 @@ def test_a_vague_error_is_explained_by_what_its_own_client_met() -> None:
     assert problem_of(vague, one) == problem_of(vague, other)
 
 
-@pytest.fixture
-def secure_broker() -> Iterator[Cluster]:
-    """A node with TLS, SASL and an authorizer of the test's own."""
-    made = make(secure=True)
-    yield made
-    made.remove()
-
-
 def _secure(cluster: Cluster, prefix: str, **more: Any) -> KafkaOptions:
     given = {"username": security.USER, "password": security.PASSWORD, "sasl_mechanism": "PLAIN", **more}
     settings = Kafka.model_validate(
@@ -159,10 +150,11 @@ def _scram(cluster: Cluster, password: str) -> None:
 
 
 @pytest.mark.kafka
-async def test_a_password_that_is_changed_while_connected(secure_broker: Cluster, tmp_path: Path) -> None:
+async def test_a_password_that_is_changed_while_connected(secure_kafka: Cluster, prefix: str, tmp_path: Path) -> None:
     """Publisher and reader say authentication, with address and advice; a client with another login does not."""
-    options = _secure(secure_broker, "", sasl_mechanism="SCRAM-SHA-256")
-    log, plain = KafkaLog(options, reader_policy=_QUICK), KafkaLog(KafkaOptions((secure_broker.bootstrap,)))
+    options = _secure(secure_kafka, prefix, sasl_mechanism="SCRAM-SHA-256")
+    log = KafkaLog(options, reader_policy=_QUICK)
+    plain = KafkaLog(KafkaOptions((secure_kafka.bootstrap,), prefix=prefix))
     async with journal(tmp_path) as events:
         publisher = Publisher(events, options, writer_policy=_IMPATIENT)
         await publisher.start()
@@ -171,22 +163,22 @@ async def test_a_password_that_is_changed_while_connected(secure_broker: Cluster
         reader = await joined(log, [TOPIC])
         other = await plain.browse("look", [TOPIC], start="earliest")
         await _reading(reader, lambda: reader.state.is_ready)
-        await asyncio.to_thread(_scram, secure_broker, "another-one")
-        await asyncio.to_thread(secure_broker.node(1).stop)
+        await asyncio.to_thread(_scram, secure_kafka, "another-one")
+        await asyncio.to_thread(secure_kafka.node(1).stop)
         await events.append([event(2, "k")])
-        await asyncio.to_thread(secure_broker.node(1).start)
+        await asyncio.to_thread(secure_kafka.node(1).start)
         said: set[str] = set()
         watching = asyncio.create_task(_reading(other, lambda: bool(said.add(other.state.word))))
         await _reading(reader, lambda: reader.state.word == AUTHENTICATION)
         await until(lambda: publisher.state.word == AUTHENTICATION)
         for state in (reader.state, publisher.state):
-            assert secure_broker.secure_bootstrap in state.reason
+            assert secure_kafka.secure_bootstrap in state.reason
             assert "check kafka.security" in state.reason
             assert security.PASSWORD not in state.reason
         await until(lambda: other.state.is_ready)
         watching.cancel()
         assert AUTHENTICATION not in said
-        await asyncio.to_thread(_scram, secure_broker, security.PASSWORD)
+        await asyncio.to_thread(_scram, secure_kafka, security.PASSWORD)
         await published(publisher)
         await _reading(reader, lambda: reader.state.is_ready)
         await publisher.stop()
@@ -235,40 +227,6 @@ async def test_rights_to_read_that_are_missing(secure_kafka: Cluster, prefix: st
 
 def _problems(client: str, word: str) -> float | None:
     return METRICS.registry.get_sample_value("gateway_kafka_problems", {"client": client, "word": word})
-
-
-@pytest.mark.kafka
-async def test_too_few_replicas_are_named_and_cost_the_other_topics_nothing(
-    three_nodes: Cluster, prefix: str, tmp_path: Path
-) -> None:
-    """A topic that asks for three where two are left is named; Kafka as such is not away, and the topic goes on."""
-    servers = tuple(three_nodes.bootstrap.split(","))
-    strict, options = (
-        KafkaOptions(servers, prefix=prefix, partitions=1, replication_factor=3, topic_config=config)
-        for config in ({"min.insync.replicas": "3"}, {})
-    )
-    await topics.create(strict, [TOPIC])
-    await topics.create(options, ["call.event"])
-    async with journal(tmp_path) as events:
-        publisher = Publisher(events, options, writer_policy=_IMPATIENT)
-        await publisher.start()
-        await events.append([event(1, "k")])
-        await published(publisher)
-        await asyncio.to_thread(three_nodes.node(3).kill)
-        await events.append([event(2, "k"), event(3, "k", topic="call.event")])
-        await until(lambda: publisher.state.problems.keys() == {TOPIC})
-        assert publisher.state.word == NOT_ENOUGH_REPLICAS
-        assert "min.insync.replicas" in publisher.state.reason
-        assert _problems("publisher", NOT_ENOUGH_REPLICAS) == 1
-        await until(lambda: _written("call.event") >= 1)
-        await asyncio.to_thread(three_nodes.node(3).start)
-        await published(publisher)
-        assert publisher.state.is_ready
-        await publisher.stop()
-
-
-def _written(topic: str) -> float:
-    return METRICS.registry.get_sample_value("gateway_kafka_written_events_total", {"topic": topic}) or 0.0
 
 
 @pytest.mark.kafka

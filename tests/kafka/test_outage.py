@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.quiet]  # it comp
 
 async def test_an_outage_is_felt_by_nobody(broker: Cluster, tmp_path: Path) -> None:
     """Without a broker no append fails and memory stays; afterwards the backlog drains at five times its rate."""
-    figures = await outage.run(broker, tmp_path, seconds=12, rate=500)
+    figures = await outage.run(broker, tmp_path, seconds=6, rate=500)
     tell(str(figures))
     assert figures.failed_appends == 0
     assert (figures.missing, figures.out_of_order) == (0, 0)

@@ -31,6 +31,7 @@ from gateway.log.kafka.errors import AUTHORISATION, NOT_ENOUGH_REPLICAS, REFUSED
 from gateway.log.kafka.health import CONNECTION
 from gateway.log.kafka.options import WriterPolicy
 from gateway.publisher import GROUP, Publisher, cursor_name
+from gateway.telemetry.metrics import METRICS
 from tests.broker import security
 from tests.broker.cluster import Cluster
 from tests.kafka.surgery import configure, create
@@ -171,7 +172,7 @@ async def test_a_topic_that_cannot_be_written_costs_the_others_nothing(
 
 
 async def test_too_few_replicas_in_sync(three_nodes: Cluster, prefix: str, tmp_path: Path) -> None:
-    """One of three brokers dies, and one topic needs them all: when the broker is back, so is the topic."""
+    """One of three brokers dies, and one topic needs them all: it is named, and when the broker is back, so is it."""
     servers = tuple(three_nodes.bootstrap.split(","))
     options = KafkaOptions(servers, prefix=prefix, partitions=3, replication_factor=3, create_topics=False)
     await topics.create(options, _OTHERS)
@@ -181,6 +182,11 @@ async def test_too_few_replicas_in_sync(three_nodes: Cluster, prefix: str, tmp_p
         await asyncio.to_thread(three_nodes.node(3).kill)
 
     async def end() -> None:
+        state = made.publisher.state
+        assert state.word == NOT_ENOUGH_REPLICAS
+        assert "min.insync.replicas" in state.reason
+        labels = {"client": "publisher", "word": NOT_ENOUGH_REPLICAS}
+        assert METRICS.registry.get_sample_value("gateway_kafka_problems", labels) == 1
         await asyncio.to_thread(three_nodes.node(3).start)
 
     # A busy machine takes a second for an acknowledgement of three brokers: with less room nobody would catch up.

@@ -1,3 +1,0 @@
-from tests.broker.fixtures import kafka, prefix
-
-__all__ = ["kafka", "prefix"]
