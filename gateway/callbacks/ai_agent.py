@@ -15,10 +15,9 @@ from gateway.callbacks.fields import (
     Scope,
     code,
     duration,
-    echo,
     flag,
     identifier,
-    is_set,
+    is_time,
     seconds,
     text,
     words,
@@ -76,9 +75,9 @@ CALL: Final = EventSchema(
         Field("started_at", "callStart", seconds),
         Field("answered_at", "callAnswer", seconds),
         Field("ended_at", "callEnd", seconds),
-        Field("answered", "callAnswer", is_set, "Whether it names the time of an answer"),
+        Field("answered", "callAnswer", is_time, "Whether it names the time of an answer"),
         Field("ring_duration_s", "callRingTime", duration),
-        Field("ext", "other", echo),
+        Field("ext", "other", text),
         OUTCOME_LINE,
     ),
 )
@@ -97,7 +96,7 @@ TASK: Final = EventSchema(
         Field("agent.id", "autoFlowId", identifier, "The AI Agent"),
         Field("agent.name", "autoFlowName", text),
         *coded("status", "status_code", "taskStatus", words(_TASK_STATUS, TASK_STATUS)),
-        Field("ext", "other", echo),
+        Field("ext", "other", text),
     ),
 )
 

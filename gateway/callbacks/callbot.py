@@ -13,15 +13,15 @@ from gateway.callbacks.event_schema import EventSchema, VendorPage
 from gateway.callbacks.fields import (
     code,
     duration,
-    echo,
     flag,
     identifier,
     integer,
-    is_set,
+    is_time,
     money,
     seconds,
     text,
     words,
+    written,
 )
 from gateway.callbacks.hangups import OUTCOME_LINE, hangup, settle_record
 from gateway.callbacks.payload import Payload
@@ -49,7 +49,7 @@ _CALL_FIELDS: Final = (
     Field("started_at", "callInfoDetail.callStartTs", seconds),
     Field("answered_at", "callInfoDetail.callAnswerTs", seconds),
     Field("ended_at", "callInfoDetail.callEndTs", seconds),
-    Field("answered", "callInfoDetail.callAnswerTs", is_set, "Whether it names the time of an answer"),
+    Field("answered", "callInfoDetail.callAnswerTs", is_time, "Whether it names the time of an answer"),
     Field("duration_s", "callInfoDetail.callDuration", duration),
     Field("recording_url", "callInfoDetail.callAudioUrl", text),
     *hangup("callInfoDetail.hangupCause", sip="callInfoDetail.termSipCode"),
@@ -70,7 +70,7 @@ _CALL_FIELDS: Final = (
         "callInfoDetail.sms",
         objects(
             Field("message_id", "sysMessageID", identifier),
-            Field("text", "smsContent", text, "Text of the message"),
+            Field("text", "smsContent", written, "Text of the message"),
             Field("sent_at", "smsSendTs", seconds),
         ),
     ),
@@ -86,10 +86,10 @@ _CALL_FIELDS: Final = (
     Field(
         "params",
         "callInfoDetail.params",
-        objects(Field("name", "name", text, "Name of the parameter"), Field("value", "value", text, "Its value")),
+        objects(Field("name", "name", text, "Name of the parameter"), Field("value", "value", written, "Its value")),
     ),
     Field("order_finished", "finish", flag),
-    Field("ext", "other", echo),
+    Field("ext", "other", text),
 )
 
 CALL: Final = EventSchema(
@@ -144,7 +144,7 @@ TASK: Final = EventSchema(
         Field("counters.answered_calls", "taskStat.totalAnswerCall", integer),
         Field("counters.answer_rate", "taskStat.answerRate", money, "Answered of all calls, 0 to 1"),
         Field("created_at", "createTs", seconds),
-        Field("ext", "other", echo),
+        Field("ext", "other", text),
     ),
 )
 

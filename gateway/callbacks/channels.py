@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gateway.callbacks.event_schema import EventSchema, VendorPage
-from gateway.callbacks.fields import Scope, code, identifier, local_time, millis, money, text, unchanged, words
+from gateway.callbacks.fields import Scope, code, identifier, local_time, millis, money, text, unchanged, words, written
 from gateway.callbacks.messages import DELIVERY_LINES, RECEIPT, describe_failure, message_id, settle_delivery
 from gateway.callbacks.payload import Payload
 from gateway.callbacks.phones import uncertain
@@ -76,7 +76,7 @@ VIBER_MESSAGE: Final = EventSchema(
         Field("message_id", "", identifier, "Made of the content"),
         *phone_number("from", "phone"),
         Field("kind", "", words({}, KIND), "By what is in it"),
-        Field("text", ("message.text", "message"), text),
+        Field("text", ("message.text", "message"), written),
         Field("media.url", "message.media", text),
         Field("media.filename", "message.fileName", text),
         Field("reply_to.message_id", "traceRequestId", identifier),
@@ -164,7 +164,7 @@ MESSENGER_MESSAGE: Final = EventSchema(
         Field("from", "sender.id", identifier),
         Field("to", "recipient.id", identifier),
         *coded("kind", "kind_code", "message.type", words(unchanged(*KIND), KIND)),
-        Field("text", ("message.text", "message"), text),
+        Field("text", ("message.text", "message"), written),
         Field("media.url", "message.url", text),
         Field("sent_at", "sendTime", millis),
     ),
@@ -196,8 +196,8 @@ SUPER_STATUS_SCHEMA: Final = EventSchema(
 
 
 def viber_schema(payload: Payload) -> EventSchema:
-    """Select receipt or reply: a receipt has a ``requestId``; a reply has a ``phone`` and no ``requestId``."""
-    is_reply = payload.has("phone") and not payload.has("requestId")
+    """Select receipt or reply: a reply names the message that it answers, or has a ``phone`` and no ``requestId``."""
+    is_reply = payload.has("phone") and (payload.has("traceRequestId") or not payload.has("requestId"))
     return VIBER_MESSAGE if is_reply else VIBER_STATUS_SCHEMA
 
 

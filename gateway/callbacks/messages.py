@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.callbacks.fields import Scope, code, echo, flag, identifier, local_time, text
+from gateway.callbacks.fields import Scope, code, flag, identifier, local_time, text
 from gateway.callbacks.plan import Field
 
 #: Status → ``delivered`` and ``final``. A value that a status does not imply is omitted.
@@ -36,7 +36,7 @@ RECEIPT: Final = (
     Field("result", "message", text),
     Field("error.code", "", code, "The result code, where it failed"),
     Field("error.title", "", text, "The result text, where it failed"),
-    Field("ext", "ext", echo),
+    Field("ext", "ext", text),
     Field("sent_at", "sendTime", local_time),
 )
 #: Set by :func:`settle_delivery`.

@@ -217,7 +217,7 @@ class FieldMapping:
 
 
 def objects(*fields: Field, known: Iterable[str] = ()) -> Converter:
-    """Return a converter of a list of objects, or a single object, by a table.
+    """Return a converter of a list of objects, or a single object, also in a JSON string, by a table.
 
     Args:
         fields: the table of an object.
@@ -227,7 +227,9 @@ def objects(*fields: Field, known: Iterable[str] = ()) -> Converter:
 
     def convert(value: Any, scope: Scope) -> list[dict[str, Any]] | None:
         made = []
-        listed = value if type(value) is list else (value,)
+        listed = [one for one in as_list(value) if one is not None]
+        if not listed and value != []:
+            raise ValueError("not a list of objects")
         scope.count_members(len(listed))
         around, scope.national = scope.national, None
         try:

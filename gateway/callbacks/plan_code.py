@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from gateway.callbacks.fields import Convert, Scope, text
+from gateway.callbacks.fields import NULL_WORDS, Convert, Scope, text
 
 #: Vendor name, alternative names, object and member in ``data``, converter, and complete name for labels.
 Leaf = tuple[str, tuple[str, ...], str, str, Convert, str]
@@ -53,7 +53,7 @@ def compiled(
         names: the names in the code: ``known``, ``understood``, ``first``, ``from_others``, ``salvaged``,
             ``as_object``, ``set_flags`` and ``UNUSABLE``.
     """
-    scope: dict[str, Any] = dict(names)
+    scope: dict[str, Any] = {**names, "NULL_WORDS": NULL_WORDS}
     lines = [_HEAD]
     before: Leaf | None = None
     for index, leaf in enumerate((*plain, *nested)):
@@ -92,7 +92,9 @@ def _conversion(index: int, leaf: Leaf, *, gives_way: bool) -> list[str]:
         lines = [f"  if {name!r} not in data:"]
     if lines:
         indent = "   "
-    call = f"v if type(v) is str else c{index}(v, scope)" if convert is text.convert else f"c{index}(v, scope)"
+    call = f"c{index}(v, scope)"
+    if convert is text.convert:  # the result of the usual value, without a call
+        call = f"v if type(v) is str and v not in NULL_WORDS else {call}"
     lines += [
         f"{indent}try: m = {call}",
         f"{indent}except UNUSABLE as e: m = salvaged(e, {key!r}, {label!r}, scope)",

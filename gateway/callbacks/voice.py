@@ -14,7 +14,6 @@ from gateway.callbacks.fields import (
     Scope,
     as_text,
     duration,
-    echo,
     identifier,
     integer,
     local_time,
@@ -74,6 +73,8 @@ def prefixed(number_field: str, code_field: str, *, is_stated: bool = False) -> 
             except ValueError:  # an object or a list
                 scope.note("value", code_field)
                 return
+            if text in NULL_WORDS:  # `to` is of another field
+                return
             read = phones.with_country(text, prefix, is_stated=is_stated)
             data["to"] = read.text
             if read.is_national:
@@ -120,7 +121,7 @@ VOICE_DR: Final = EventSchema(
         Field("billing.seconds", "second", duration),
         Field("billing.cycle_s", "cycle", duration),
         Field("billing.cycles", "size", integer),
-        Field("ext", "ext", echo),
+        Field("ext", "ext", text),
         OUTCOME_LINE,
     ),
 )

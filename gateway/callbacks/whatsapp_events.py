@@ -14,7 +14,6 @@ from gateway.callbacks.event_schema import EventSchema, PostProcess, VendorPage
 from gateway.callbacks.fields import (
     Converter,
     Scope,
-    as_text,
     code,
     duration,
     flag,
@@ -78,7 +77,7 @@ _ACTIONS: Final = unchanged("add remove")
 #: An open list, in lower case as our words are.
 _REASON: Final = Converter(
     "reason",
-    lambda value, scope: as_text(value).strip().lower().replace(" ", "_") or None,
+    lambda value, scope: (code.convert(value, scope) or "").lower().replace(" ", "_") or None,
     {"type": "string"},
 )
 

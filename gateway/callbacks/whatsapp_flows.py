@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from gateway.callbacks.event_schema import EventSchema, VendorPage
-from gateway.callbacks.fields import Converter, as_text, code, identifier, number, seconds, text, unchanged, words
+from gateway.callbacks.fields import Converter, code, identifier, number, seconds, text, unchanged, words
 from gateway.callbacks.plan import Field, coded, phone_number
 from gateway.callbacks.vocabulary import CHANNEL_STATUS
 from gateway.callbacks.whatsapp import CONTENT, CONTENT_KNOWN, kind_of_content
@@ -17,7 +17,7 @@ from gateway.callbacks.whatsapp_events import channel_event
 _STATUS: Final = unchanged("draft published deprecated blocked throttled")
 #: An open list, in lower case as our words are.
 _LOWER: Final = Converter(
-    "word in lower case", lambda value, scope: as_text(value).strip().lower() or None, {"type": "string"}
+    "word in lower case", lambda value, scope: (code.convert(value, scope) or "").lower() or None, {"type": "string"}
 )
 
 FLOW: Final = channel_event(

@@ -12,6 +12,7 @@ from gateway.callbacks.answers import CODE_ANSWERS, SLACK_ANSWERS, TWILIO_ANSWER
 from gateway.callbacks.credentials import Credentials
 from gateway.callbacks.generic import DecoderCallback, GenericCallback, JsonPath, load_decoder
 from gateway.callbacks.handshake import Handshake
+from gateway.callbacks.phones import certain
 from gateway.callbacks.request import CallbackRequest
 from gateway.callbacks.sender_signatures import PRESETS
 from gateway.callbacks.signature_policy import DEFAULT_WINDOW_S, TIMED_SCHEMES, Scheme, SignaturePolicy
@@ -135,7 +136,7 @@ def _endpoint(settings: Ingest, found: ConfiguredPath, schema_base_url: str) -> 
             zone=ZoneInfo(row.timezone or settings.timezone),
             account=row.account,
             credential_fields=credentials.fields,
-            own_numbers=frozenset(number.lstrip("+") for number in row.own_numbers),
+            own_numbers=frozenset(certain(number).text.lstrip("+") for number in row.own_numbers),
             max_items=settings.max_items,
             max_event_bytes=int(settings.max_event_bytes),
             country=(row.default_country or "").lstrip("+"),

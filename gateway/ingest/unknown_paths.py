@@ -10,6 +10,7 @@ have accepted it. For these paths ``gateway replay --rejected`` decodes it witho
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import date, datetime
 from difflib import get_close_matches
@@ -37,6 +38,7 @@ _MOST_LOGGED: Final = 1000
 _MOST_COMPARED: Final = 100
 #: Similarity of difflib; two names below it share only some characters.
 _LIKENESS: Final = 0.6
+_SLASHES: Final = re.compile("/{2,}")
 
 
 class _UnknownPath:
@@ -89,7 +91,8 @@ class UnknownPaths:
             method: of the request.
             path: of the request, without the query.
         """
-        if method != "POST" or not path.startswith(BASE_PATH) or self._endpoints.is_disabled(path):
+        tidy = _tidy(path)
+        if method != "POST" or not tidy.startswith(BASE_PATH) or any(map(self._endpoints.is_disabled, (path, tidy))):
             return False
         today = self._clock().date()
         if today != self._day:
@@ -128,7 +131,7 @@ class UnknownPaths:
     def nearest(self, path: str) -> str:
         """Return the most similar known path; empty if no known path is similar."""
         known = {row.path.removeprefix(BASE_PATH).lower(): row.path for row in self._endpoints}
-        name = path.removeprefix(BASE_PATH).rstrip("/")[:_MOST_COMPARED].lower()
+        name = _tidy(path).removeprefix(BASE_PATH).rstrip("/")[:_MOST_COMPARED]
         for one in (name, name.rpartition("/")[0]):  # the last segment may be a token
             found = get_close_matches(one, known, n=1, cutoff=_LIKENESS) if one else []
             if found:
@@ -162,3 +165,8 @@ class UnknownPaths:
             advice="correct the address at the sender, then decode what was kept with gateway replay --rejected "
             f"--callback {UNKNOWN_PATH} --as {nearest or 'CALLBACK'}",
         )
+
+
+def _tidy(path: str) -> str:
+    """Return a path without repeated slashes, in lower case."""
+    return _SLASHES.sub("/", path).lower()
