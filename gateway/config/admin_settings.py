@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr
 
-from gateway.config.values import Duration, Name, Port, Section, split_at_commas
+from gateway.config.values import Duration, Host, Name, Port, Secret, Section, split_at_commas
 
 #: What a token permits. Each role permits what the ones before it permit.
 Role = Literal["read", "operate", "admin"]
@@ -22,15 +22,15 @@ class AdminToken(Section):
         description="read: see everything; operate: also pause, resume, replay, resolve, test; admin: also add, change "
         "and remove subscribers"
     )
-    token: SecretStr = Field(min_length=1, description="The token, sent as Authorization: Bearer …")
+    token: Secret = Field(min_length=1, description="The token, sent as Authorization: Bearer …")
 
 
 class Admin(Section):
     """Health, metrics and console."""
 
-    host: str = Field(default="127.0.0.1", description="Address to listen on; any except loopback requires a token")
+    host: Host = Field(default="127.0.0.1", description="Address to listen on; any except loopback requires a token")
     port: Port = Field(default=8081, description="Port to listen on; 0: any free port")
-    token: SecretStr = Field(
+    token: Secret = Field(
         default=SecretStr(""),
         description="Required for everything except /healthz, /readyz and the files of the console; its role is admin",
     )
@@ -43,7 +43,7 @@ class Admin(Section):
         description="Attempts, with their requests and answers, are shown for this time; the embedded log deletes them "
         "after it, Kafka after retention.ms of the topic fanout.attempts",
     )
-    secrets_key: Annotated[list[SecretStr], BeforeValidator(split_at_commas)] = Field(
+    secrets_key: Annotated[list[Secret], BeforeValidator(split_at_commas)] = Field(
         default_factory=list,
         description="Key that encrypts subscribers that are added at run time: base64 of 32 bytes. Several during a "
         "rotation: the first encrypts, all decrypt",

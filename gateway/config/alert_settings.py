@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal, get_args
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, model_validator
 
 from gateway.config import webhook_url
-from gateway.config.values import Duration, Name, Port, Secrets, Section, listed
+from gateway.config.values import Duration, Float, Int, Name, Port, Secret, Secrets, Section, listed
 
 Rule = Literal["subscriber_down", "dead_letters", "journal_filling", "topic_stuck", "callback_silent"]
 RULES: Final[tuple[Rule, ...]] = get_args(Rule)
@@ -41,7 +41,7 @@ class AlertEmail(Section):
         default="starttls", description="starttls (port 587), implicit (port 465), or none"
     )
     user: str = Field(default="", description="User of the SMTP server; empty: no login")
-    password: SecretStr = Field(default=SecretStr(""), description="Password of that user")
+    password: Secret = Field(default=SecretStr(""), description="Password of that user")
     sender: str = Field(
         pattern=r"^[^\s@]+@[^\s@]+$",
         description="Address that the mails come from; the key may also be called from",
@@ -64,16 +64,16 @@ class AlertThresholds(Section):
     down_for: Duration = Field(
         default=120.0, gt=0, description="subscriber_down: a subscriber is down or stopped for this time"
     )
-    dead_letters: int = Field(
+    dead_letters: Int = Field(
         default=1, ge=1, description="dead_letters: a subscriber has at least this number of open dead letters"
     )
-    journal_share: float = Field(
+    journal_share: Float = Field(
         default=0.8, gt=0, lt=1, description="journal_filling: the journal uses this share of journal.max_bytes"
     )
     stuck_for: Duration = Field(
         default=300.0, gt=0, description="topic_stuck: Kafka does not accept a topic for this time"
     )
-    silent_factor: float = Field(
+    silent_factor: Float = Field(
         default=2.0,
         ge=1,
         description="callback_silent: a callback is silent for this multiple of its longest pause of the last week",

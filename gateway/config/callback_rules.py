@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from gateway import signing
 from gateway.callbacks import CALLBACKS
 from gateway.callbacks.generic import JsonPath, load_decoder
-from gateway.callbacks.phones import is_country_code
+from gateway.callbacks.phones import certain, is_country_code
 from gateway.callbacks.rejected import UNKNOWN_PATH
 from gateway.callbacks.signature_policy import TIMED_SCHEMES
 from gateway.config.callbacks import configured_paths
@@ -33,6 +33,9 @@ def section_problems(name: str, row: CallbackPath) -> Iterator[Problem]:
                     yield (key,), f"only other senders' callbacks have it; {name} is built in and decides by itself"
         if row.own_numbers and name != "did-sms":
             yield ("own_numbers",), "only did-sms uses it"
+        for position, number in enumerate(row.own_numbers):
+            if not certain(number).text.lstrip("+").isdigit():
+                yield ("own_numbers", position), "a phone number with its country code is needed, such as 15550100001"
         if row.backfill is not None:
             yield from _backfill(name, row)
         if row.default_country is not None and not is_country_code(row.default_country.lstrip("+")):

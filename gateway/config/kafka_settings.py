@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import AliasChoices, Field, SecretStr, model_validator
 
-from gateway.config.values import Duration, Name, Section, Texts, Url
+from gateway.config.values import Duration, Int, Name, Secret, Section, Texts, Url
 
 
 class OAuth(Section):
@@ -16,7 +16,7 @@ class OAuth(Section):
     token_file: str = Field(default="", description="File with the token; read again for each connection")
     token_url: str = Field(default="", description="Token endpoint (OAuth 2 client credentials)")
     client_id: str = Field(default="", description="Client id for the token endpoint")
-    client_secret: SecretStr = Field(default=SecretStr(""), description="Client secret for the token endpoint")
+    client_secret: Secret = Field(default=SecretStr(""), description="Client secret for the token endpoint")
     scope: str = Field(default="", description="Scope for the token endpoint")
 
     @model_validator(mode="after")
@@ -44,7 +44,7 @@ class Security(Section):
     username: str | None = Field(
         default=None, description="SASL user", validation_alias=AliasChoices("username", "sasl_plain_username")
     )
-    password: SecretStr | None = Field(
+    password: Secret | None = Field(
         default=None, description="SASL password", validation_alias=AliasChoices("password", "sasl_plain_password")
     )
     ca_file: str | None = Field(
@@ -62,7 +62,7 @@ class Security(Section):
         description="Key of the client certificate (PEM)",
         validation_alias=AliasChoices("key_file", "ssl_keyfile"),
     )
-    key_password: SecretStr | None = Field(
+    key_password: Secret | None = Field(
         default=None,
         description="Password of the key file",
         validation_alias=AliasChoices("key_password", "ssl_password"),
@@ -104,13 +104,13 @@ class Kafka(Section):
         default="read_committed",
         description="read_committed ignores records of aborted transactions of other producers",
     )
-    schema_ids: dict[Name, Annotated[int, Field(ge=1, le=2**31 - 1)] | UUID] = Field(
+    schema_ids: dict[Name, Annotated[Int, Field(ge=1, le=2**31 - 1)] | UUID] = Field(
         default_factory=dict,
         description="Id or GUID of each topic's schema in a schema registry; records carry it in the header "
         "__value_schema_id. gateway schema --register prints these lines",
     )
-    partitions: int = Field(default=6, ge=1, description="Partitions of topics that the gateway creates")
-    replication_factor: int = Field(default=1, ge=1, description="Replicas of topics that the gateway creates")
+    partitions: Int = Field(default=6, ge=1, description="Partitions of topics that the gateway creates")
+    replication_factor: Int = Field(default=1, ge=1, description="Replicas of topics that the gateway creates")
     create_topics: bool = Field(
         default=True, description="Whether the gateway creates its own topics if they are missing; it creates no others"
     )

@@ -7,6 +7,7 @@ They run once all values have the right types. Of callbacks: :mod:`gateway.confi
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Iterable, Iterator, Sequence
 
 from gateway import signing
@@ -40,6 +41,7 @@ def problems(settings: Settings) -> Iterator[Problem]:
         yield from _under(("subscribers", position), subscriber_rules.problems(subscriber))
     yield from _names_twice("subscribers", settings.subscribers, "positions in the log are stored by name")
     yield from _own_names(settings.subscribers)
+    yield from _files_twice(settings.subscribers)
     yield from _names_twice("alerts", settings.alerts, "metrics and commands use the name")
     yield from _alerts(settings.alerts)
     if settings.kafka is None:  # in Kafka others may fill a topic, so there it is a warning
@@ -60,6 +62,16 @@ def _names_twice(key: str, items: Sequence[Subscriber | Alert], why: str) -> Ite
         if one.name in seen:
             yield (key, position, "name"), f"{one.name!r} is the name of {key}[{seen[one.name]}] too; {why}"
         seen.setdefault(one.name, position)
+
+
+def _files_twice(subscribers: Sequence[Subscriber]) -> Iterator[Problem]:
+    """Yield files of two subscribers: each would write and rotate it under the other."""
+    seen: dict[str, str] = {}
+    for position, one in enumerate(subscribers):
+        if one.path is not None:
+            other = seen.setdefault(os.path.abspath(one.path), one.name)
+            if other != one.name:
+                yield ("subscribers", position, "path"), f"is the file of {other} too; each needs its own"
 
 
 def _own_names(subscribers: Sequence[Subscriber]) -> Iterator[Problem]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import ByteSize, Field
 
-from gateway.config.values import Duration, Section, Size, Texts
+from gateway.config.values import Duration, Float, Int, Section, Size, Texts
 
 
 class RetrySettings(Section):
     """When to try again: exponential from ``first_delay_s`` up to ``max_delay_s``, with full jitter."""
 
-    attempts: int = Field(
+    attempts: Int = Field(
         default=12, ge=1, le=1000, description="Attempts in all; then the event becomes a dead letter"
     )
     first_delay_s: Duration = Field(
@@ -30,11 +30,11 @@ class RetrySettings(Section):
 class BreakerSettings(Section):
     """When a subscriber counts as down: its reader pauses, single events probe it, the log keeps the other events."""
 
-    failure_rate: float = Field(
+    failure_rate: Float = Field(
         default=0.5, gt=0, le=1, description="The breaker opens at this share of failed attempts in the window"
     )
     window: Duration = Field(default=60.0, gt=0, description="Time over which attempts count")
-    min_attempts: int = Field(
+    min_attempts: Int = Field(
         default=10, ge=1, description="With fewer attempts in the window, the breaker does not open"
     )
     first_open: Duration = Field(default=5.0, gt=0, description="Wait before the first probe; doubles with each probe")
@@ -66,6 +66,6 @@ class Rotation(Section):
     """When a file is put aside and a new one begun."""
 
     max_bytes: Size = Field(
-        default=Size(64 * 1024**2), ge=1024, description="Approximate size at which a new file is started"
+        default=ByteSize(64 * 1024**2), ge=1024, description="Approximate size at which a new file is started"
     )
-    keep: int = Field(default=10, ge=1, le=10_000, description="Number of old files; the oldest is deleted")
+    keep: Int = Field(default=10, ge=1, le=10_000, description="Number of old files; the oldest is deleted")
