@@ -77,7 +77,8 @@ class AdminApi:
             NotAsked: it refused; the message says why.
         """
         given = [(name, str(value)) for name, value in (query or {}).items() if value not in (None, "")]
-        return self._send(Request(f"{self.url}{quote(path)}{'?' if given else ''}{urlencode(given)}"))  # noqa: S310
+        query_string = urlencode(given, errors="surrogateescape")
+        return self._send(Request(f"{self.url}{_quoted(path)}{'?' if given else ''}{query_string}"))  # noqa: S310
 
     def post(self, path: str, body: Mapping[str, object]) -> dict[str, Any]:
         """Send a POST request; parameters that are None or empty are left out. Errors as :meth:`get`."""
@@ -87,7 +88,7 @@ class AdminApi:
 
     def change(self, method: str, path: str, body: Mapping[str, object]) -> dict[str, Any]:
         """Send a request with exactly this body; errors as :meth:`get`."""
-        request = Request(f"{self.url}{quote(path)}", json.dumps(body).encode(), method=method)  # noqa: S310
+        request = Request(f"{self.url}{_quoted(path)}", json.dumps(body).encode(), method=method)  # noqa: S310
         request.add_header("Content-Type", "application/json")
         return self._send(request)
 
@@ -114,6 +115,11 @@ class AdminApi:
         except (ValueError, KeyError, TypeError):
             return NotAsked(f"{self.url} answers {exc.code}; is this a gateway's admin port?")
         return NotKnown(sentence) if exc.code == 404 else NotAsked(sentence)
+
+
+def _quoted(path: str) -> str:
+    """Return a path for a request line; an argument of the command line may be any bytes."""
+    return quote(path, errors="surrogateescape")
 
 
 def _url(settings: Settings) -> str:

@@ -26,6 +26,7 @@ from gateway.fanout import sealing, subscriber_rules
 _OWN_NAMES = frozenset({"fanout", "retry", "replay"})
 #: Topics of its own, in addition to ``replay``.
 _OWN_TOPICS = ("retry.", "replay.", "dlq.", "fanout.")
+_NO_HEADER_TEXT = "is sent in a header: use printable ASCII characters without spaces"
 
 
 def problems(settings: Settings) -> Iterator[Problem]:
@@ -131,16 +132,24 @@ def _admin(admin: Admin, ingest: Ingest) -> Iterator[Problem]:
 def _tokens(admin: Admin) -> Iterator[Problem]:
     """Yield duplicate names and tokens: the audit record identifies a token by its name."""
     names, texts = {ADMIN}, {admin.token.get_secret_value()}
+    if not _is_header_text(admin.token.get_secret_value()):
+        yield ("admin", "token"), _NO_HEADER_TEXT
     for position, one in enumerate(admin.tokens):
         if one.name in names:
             yield (
                 ("admin", "tokens", position, "name"),
                 f"{one.name!r} is another token's name; use each once",
             )
+        if not _is_header_text(one.token.get_secret_value()):
+            yield ("admin", "tokens", position, "token"), _NO_HEADER_TEXT
         if one.token.get_secret_value() in texts:
             yield ("admin", "tokens", position, "token"), "is another name's token, too; each needs its own"
         names.add(one.name)
         texts.add(one.token.get_secret_value())
+
+
+def _is_header_text(token: str) -> bool:
+    return token.isascii() and token.isprintable() and " " not in token
 
 
 def is_loopback(host: str) -> bool:

@@ -212,6 +212,8 @@ PROBLEMS = [
         "auth.tokens[1]: begins or ends with",
     ),
     ('admin: {token: "abc\\n"}', "admin.token: begins or ends with a line end"),
+    ("admin: {token: clé}", "admin.token: is sent in a header"),
+    ("admin: {tokens: [{name: ann, role: read, token: 'a b'}]}", "admin.tokens[0].token: is sent in a header"),
     ("ingest: {port: yes}", "ingest.port: a number is needed; yes, no, on, off"),
     ("ingest: {workers: on}", "ingest.workers: a number is needed; yes"),
     ("ingest: {read_timeout: yes}", "ingest.read_timeout: a number is needed; yes"),
