@@ -21,6 +21,7 @@ from typing import Any, Final, Protocol, cast
 import structlog
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_request import BaseRequest
 
 from gateway.telemetry.metrics import METRICS
 
@@ -160,6 +161,26 @@ class LimitedHandler(RequestHandler):  # type: ignore[misc,type-arg,unused-ignor
         super().data_received(data)
         if self._request_count != before and isinstance(self._manager, LimitedServer):
             self._manager.limit.used(cast("asyncio.Transport", self.transport))
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """Log an error of the gateway; skip errors of the sender, such as a disconnect or an unreadable body."""
+        if isinstance(kw.get("exc_info"), (ConnectionError, web.RequestPayloadError)):
+            return
+        super().log_exception(*args, **kw)
+
+    def handle_error(
+        self,
+        request: BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer a request that the parser refused (400) or that the gateway failed on (500); log only the latter."""
+        if status >= 500:
+            self.log_exception("a request could not be handled", exc_info=exc)
+        response = web.Response(status=status, text="error", headers={"Server": "gateway"})
+        response.force_close()
+        return response
 
 
 class LimitedServer(web.Server):  # type: ignore[misc,type-arg,unused-ignore]

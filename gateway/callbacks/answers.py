@@ -28,6 +28,7 @@ _JSON: Final = "application/json"
 #: Characters of a request header that are echoed; a longer value is not an id.
 _ECHOED_LETTERS: Final = 200
 _REJECTED: Final = 400
+_UNAUTHENTICATED: Final = 401
 _URL_VERIFICATION: Final = b"url_verification"
 
 
@@ -101,6 +102,7 @@ def _slack_failure(
 #: ``retCode`` values of the Callbot API (protocol.md, section 11) by HTTP status.
 _RET_CODES: Final[Mapping[int, int]] = {400: 3, 401: 6, 403: 6003, 413: 4001, 429: 7, 500: 5001, 503: 7}
 _MISSING_CODE: Final = 2
+_UNSIGNED_CODE: Final = 6001
 _GENERAL_ERROR: Final = 1
 
 
@@ -108,7 +110,11 @@ def _callbot_failure(
     status: int, reason: str, request: CallbackRequest, signing: SignaturePolicy | None, now: datetime
 ) -> Answer:
     """Return the API's code for the status: 2 parameter missing, 3 format error, 6 bad signature, 7 busy, …"""
-    code = _MISSING_CODE if reason.endswith(MISSING) else _RET_CODES.get(status, _GENERAL_ERROR)
+    code = _RET_CODES.get(status, _GENERAL_ERROR)
+    if MISSING in reason:
+        code = _MISSING_CODE
+    elif status == _UNAUTHENTICATED and not request.headers.get("sign"):
+        code = _UNSIGNED_CODE
     return _callbot_answer(status, code, _printable(reason), request, signing, now)
 
 

@@ -18,15 +18,15 @@ from gateway.callbacks.fields import (
     Scope,
     code,
     duration,
-    echo,
     flag,
     identifier,
     integer,
-    is_set,
+    is_time,
     money,
     seconds,
     text,
     words,
+    written,
 )
 from gateway.callbacks.hangups import OUTCOME_LINE, hangup, settle_record
 from gateway.callbacks.payload import Payload
@@ -80,9 +80,9 @@ AI_AGENT_CALL: Final = EventSchema(
         Field("started_at", "callStart", seconds),
         Field("answered_at", "callAnswer", seconds),
         Field("ended_at", "callEnd", seconds),
-        Field("answered", "callAnswer", is_set, "Whether it names the time of an answer"),
+        Field("answered", "callAnswer", is_time, "Whether it names the time of an answer"),
         Field("ring_duration_s", "callRingTime", duration),
-        Field("ext", "other", echo),
+        Field("ext", "other", text),
         OUTCOME_LINE,
     ),
 )
@@ -101,7 +101,7 @@ AI_AGENT_TASK: Final = EventSchema(
         Field("agent.id", "autoFlowId", identifier, "The AI Agent"),
         Field("agent.name", "autoFlowName", text),
         *coded("status", "status_code", "taskStatus", words(_AI_AGENT_TASK_STATUS, TASK_STATUS)),
-        Field("ext", "other", echo),
+        Field("ext", "other", text),
     ),
 )
 
@@ -145,7 +145,7 @@ _CALL_FIELDS: Final = (
     Field("started_at", "callInfoDetail.callStartTs", seconds),
     Field("answered_at", "callInfoDetail.callAnswerTs", seconds),
     Field("ended_at", "callInfoDetail.callEndTs", seconds),
-    Field("answered", "callInfoDetail.callAnswerTs", is_set, "Whether it names the time of an answer"),
+    Field("answered", "callInfoDetail.callAnswerTs", is_time, "Whether it names the time of an answer"),
     Field("duration_s", "callInfoDetail.callDuration", duration),
     Field("recording_url", "callInfoDetail.callAudioUrl", text),
     *hangup("callInfoDetail.hangupCause", sip="callInfoDetail.termSipCode"),
@@ -166,7 +166,7 @@ _CALL_FIELDS: Final = (
         "callInfoDetail.sms",
         objects(
             Field("message_id", "sysMessageID", identifier),
-            Field("text", "smsContent", text, "Text of the message"),
+            Field("text", "smsContent", written, "Text of the message"),
             Field("sent_at", "smsSendTs", seconds),
         ),
     ),
@@ -182,10 +182,10 @@ _CALL_FIELDS: Final = (
     Field(
         "params",
         "callInfoDetail.params",
-        objects(Field("name", "name", text, "Name of the parameter"), Field("value", "value", text, "Its value")),
+        objects(Field("name", "name", text, "Name of the parameter"), Field("value", "value", written, "Its value")),
     ),
     Field("order_finished", "finish", flag),
-    Field("ext", "other", echo),
+    Field("ext", "other", text),
 )
 
 CALLBOT_CALL: Final = EventSchema(
@@ -240,7 +240,7 @@ CALLBOT_TASK: Final = EventSchema(
         Field("counters.answered_calls", "taskStat.totalAnswerCall", integer),
         Field("counters.answer_rate", "taskStat.answerRate", money, "Answered of all calls, 0 to 1"),
         Field("created_at", "createTs", seconds),
-        Field("ext", "other", echo),
+        Field("ext", "other", text),
     ),
 )
 

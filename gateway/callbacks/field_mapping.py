@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, NamedTuple
 
-from gateway.callbacks.fields import Convert, Converter, Flag, Scope, UnknownValue, flag, phone
+from gateway.callbacks.fields import NULL_WORDS, Convert, Converter, Flag, Scope, UnknownValue, flag, phone
 from gateway.callbacks.fields import code as code_text
 from gateway.callbacks.fields import text as plain_text
 from gateway.callbacks.jsontext import in_text
@@ -192,6 +192,7 @@ class FieldMapping:
             "as_object": self._as_object,
             "set_flags": _set_flags,
             "UNUSABLE": UNUSABLE,
+            "NULL_WORDS": NULL_WORDS,
         }
         lines = [_HEAD]
         before: Leaf | None = None
@@ -273,7 +274,7 @@ class FieldMapping:
 
 
 def objects(*fields: Field, known: Iterable[str] = ()) -> Converter:
-    """Return a converter of a list of objects, or a single object, by a table.
+    """Return a converter of a list of objects, or a single object, also in a JSON string, by a table.
 
     Args:
         fields: the table of an object.
@@ -283,7 +284,9 @@ def objects(*fields: Field, known: Iterable[str] = ()) -> Converter:
 
     def convert(value: Any, scope: Scope) -> list[dict[str, Any]] | None:
         made = []
-        listed = value if type(value) is list else (value,)
+        listed = [one for one in as_list(value) if one is not None]
+        if not listed and value != []:
+            raise ValueError("not a list of objects")
         scope.count_members(len(listed))
         around, scope.national = scope.national, None
         try:
@@ -364,7 +367,9 @@ def _fold(name: str) -> str:
 def _code(index: int, leaf: Leaf) -> list[str]:
     """Return the code that converts the value ``v`` of a leaf, and stores the result."""
     key, others, group, name, convert, label, gives_way = leaf
-    call = f"v if type(v) is str else c{index}(v, scope)" if convert is plain_text.convert else f"c{index}(v, scope)"
+    call = f"c{index}(v, scope)"
+    if convert is plain_text.convert:  # the result of the usual value, without a call
+        call = f"v if type(v) is str and v not in NULL_WORDS else {call}"
     code = [f"try: m = {call}", f"except UNUSABLE as e: m = salvaged(e, {key!r}, {label!r}, scope)"]
     if others:
         code = ["m = None", _IF_VALUE, *_indented(code)]

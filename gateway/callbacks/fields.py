@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from gateway.callbacks import money as _money
 from gateway.callbacks import phones, times
+from gateway.callbacks.jsontext import in_text
 from gateway.callbacks.vocabulary import Vocabulary
 from gateway.errors import CallbackRejected
 from gateway.telemetry import redaction
@@ -144,11 +145,11 @@ def as_text(value: object) -> str:
     raise ValueError("not a scalar")
 
 
-def _text(value: Any, scope: Scope) -> str:
+def _written(value: Any, scope: Scope) -> str:
     return value if type(value) is str else as_text(value)
 
 
-#: Texts for a missing value in several languages. No id, number or currency has such a name.
+#: Texts for a missing value in several languages. Only a text that a person has written may consist of one of them.
 NULL_WORDS: Final = frozenset({"null", "NULL", "Null", "undefined", "UNDEFINED", "Undefined"})
 
 
@@ -159,7 +160,7 @@ def _identifier(value: Any, scope: Scope) -> str | None:
     return None if said in NULL_WORDS else said or None
 
 
-def _echo(value: Any, scope: Scope) -> str | None:
+def _text(value: Any, scope: Scope) -> str | None:
     said = value if type(value) is str else as_text(value)
     return None if said in NULL_WORDS else said
 
@@ -192,7 +193,7 @@ def _integer(value: Any, scope: Scope) -> int | None:
         if not text or text in NULL_WORDS:
             return None
         whole, _, fraction = text.partition(".")
-        if len(whole) > _LONGEST_INTEGER or fraction.strip("0"):
+        if len(whole) > _LONGEST_INTEGER or fraction.strip("0") or "_" in whole:
             raise ValueError("not an integer")
         value = int(whole)
     if not _INT64_MIN <= value <= _INT64_MAX:
@@ -206,7 +207,7 @@ def _number(value: Any, scope: Scope) -> int | float | None:
         return _integer(text, scope)
     except ValueError:
         number = float(text)
-    if not math.isfinite(number):
+    if not math.isfinite(number) or "_" in text:
         raise ValueError("not a finite number")
     return number
 
@@ -238,27 +239,32 @@ _FLAGS: Final[dict[str, bool | None]] = {
 
 
 def _texts(value: Any, scope: Scope) -> list[str] | None:
-    if type(value) is list:
-        return [as_text(one) for one in value if one is not None and one != ""] or None
-    return [_text(value, scope)]
+    if type(value) is str and value[:1] == "[":
+        value = in_text(value) or value
+    listed = value if type(value) is list else (value,)
+    return [said for said in (_text(one, scope) for one in listed if one is not None) if said] or None
 
 
-def _is_set(value: Any, scope: Scope) -> bool | None:
-    said = as_text(value).strip()
-    return None if said in NULL_WORDS else said.strip("0.") != ""
+def _is_time(value: Any, scope: Scope) -> bool | None:
+    """Return whether a value is a time; 0 means that there is none. A value that cannot be right decides nothing."""
+    try:
+        return True if _time(value, scope) else None if value in NULL_WORDS else False
+    except UnknownValue:
+        return True
 
 
 text: Final = Converter("text", _text, {"type": "string"})
+#: A text that a person has written. It may be a word of :data:`NULL_WORDS`.
+written: Final = Converter("text", _written, {"type": "string"})
 identifier: Final = Converter("identifier", _identifier, {"type": "string", "minLength": 1})
 code: Final = Converter("code", _identifier, {"type": "string", "minLength": 1})
-echo: Final = Converter("echo", _echo, {"type": "string"})
 money: Final = Converter("money", _money_text, {"type": "string", "pattern": r"^-?\d+(\.\d+)?$"})
 integer: Final = Converter("integer", _integer, {"type": "integer"})
 number: Final = Converter("number", _number, {"type": "number"})
 duration: Final = Converter("duration in seconds", _duration, {"type": "number", "minimum": 0})
 flag: Final = Converter("flag", _flag, {"type": "boolean"})
 texts: Final = Converter("list of texts", _texts, {"type": "array", "items": {"type": "string"}})
-is_set: Final = Converter("not zero", _is_set, {"type": "boolean"})
+is_time: Final = Converter("a time", _is_time, {"type": "boolean"})
 
 #: Vendor times. All four accept all five forms of E2; the name is that of the documented form.
 _TIME_SCHEMA: Final = {"type": "string", "format": "date-time"}

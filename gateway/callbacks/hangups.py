@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gateway.callbacks.field_mapping import Field
-from gateway.callbacks.fields import Converter, Scope, as_text, code, integer, open_enum, text, words
+from gateway.callbacks.fields import Converter, Scope, code, integer, open_enum, text, words
 from gateway.callbacks.vocabulary import DIRECTION, OUTCOME
 
 #: "Explanation of Call Hangup Reasons": name, code, and outcome of an unanswered call; None if the cause does not
@@ -277,8 +277,8 @@ def _by_text(text: str) -> tuple[str | None, str | None]:
 
 def _as_sent(value: Any, scope: Scope) -> str | None:
     """Return the cause as received; :func:`settle` maps it to the vocabulary."""
-    said = as_text(value)
-    return said if said.strip() else None
+    said = text.convert(value, scope)
+    return said if said and said.strip() else None
 
 
 _CAUSE: Final = Converter("hang-up cause", _as_sent, open_enum(frozenset(CAUSES)))

@@ -30,6 +30,7 @@ from gateway.callbacks.fields import (
     text,
     unchanged,
     words,
+    written,
 )
 from gateway.callbacks.messages import DELIVERY_LINES, RECEIPT, describe_failure, message_id, settle_delivery
 from gateway.callbacks.payload import CallbackRequest, Payload, bodies_of_items
@@ -107,7 +108,7 @@ MESSAGE: Final = EventSchema(
         Field("message_id", "events.message.id", identifier),
         *_COMMON,
         *coded("kind", "kind_code", "events.message.type", words(KINDS, KIND)),
-        Field("text", "events.message.text", text),
+        Field("text", "events.message.text", written),
         Field("media.id", "", identifier, "The message's"),
         Field("media.url", "events.message.contentProvider.originalContentUrl", text),
         Field("media.filename", "events.message.fileName", text),

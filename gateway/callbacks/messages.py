@@ -17,7 +17,6 @@ from gateway.callbacks.field_mapping import Field, coded, phone_number
 from gateway.callbacks.fields import (
     Scope,
     code,
-    echo,
     flag,
     identifier,
     local_time,
@@ -27,6 +26,7 @@ from gateway.callbacks.fields import (
     texts,
     unchanged,
     words,
+    written,
 )
 from gateway.callbacks.payload import Payload
 from gateway.callbacks.phones import uncertain
@@ -57,7 +57,7 @@ RECEIPT: Final = (
     Field("result", "message", text),
     Field("error.code", "", code, "The result code, where it failed"),
     Field("error.title", "", text, "The result text, where it failed"),
-    Field("ext", "ext", echo),
+    Field("ext", "ext", text),
     Field("sent_at", "sendTime", local_time),
 )
 #: Set by :func:`settle_delivery`.
@@ -165,7 +165,7 @@ VIBER_MESSAGE: Final = EventSchema(
         Field("message_id", "", identifier, "Made of the content"),
         *phone_number("from", "phone"),
         Field("kind", "", words({}, KIND), "By what is in it"),
-        Field("text", ("message.text", "message"), text),
+        Field("text", ("message.text", "message"), written),
         Field("media.url", "message.media", text),
         Field("media.filename", "message.fileName", text),
         Field("reply_to.message_id", "traceRequestId", identifier),
@@ -253,7 +253,7 @@ MESSENGER_MESSAGE: Final = EventSchema(
         Field("from", "sender.id", identifier),
         Field("to", "recipient.id", identifier),
         *coded("kind", "kind_code", "message.type", words(unchanged(*KIND), KIND)),
-        Field("text", ("message.text", "message"), text),
+        Field("text", ("message.text", "message"), written),
         Field("media.url", "message.url", text),
         Field("sent_at", "sendTime", millis),
     ),
@@ -285,8 +285,8 @@ SUPER_STATUS_SCHEMA: Final = EventSchema(
 
 
 def viber_schema(payload: Payload) -> EventSchema:
-    """Select receipt or reply: a receipt has a ``requestId``; a reply has a ``phone`` and no ``requestId``."""
-    is_reply = payload.has("phone") and not payload.has("requestId")
+    """Select receipt or reply: a reply names the message that it answers, or has a ``phone`` and no ``requestId``."""
+    is_reply = payload.has("phone") and (payload.has("traceRequestId") or not payload.has("requestId"))
     return VIBER_MESSAGE if is_reply else VIBER_STATUS_SCHEMA
 
 

@@ -321,7 +321,7 @@ def _hints(callback: Callback, request: CallbackRequest, context: DecodeContext)
     names = likely(callback, payload, request, context)
     if names:
         yield f"it looks like the callback {_either(names)}: is this address entered for the wrong callback?"
-    elif callback.layout == "json" and payload.text is None:
+    elif callback.layout == "json" and payload.text is None and any(payload.fields.values()):
         yield f"the body looks like a form, but this callback takes JSON with {_either(_identifying(callback))}"
 
 

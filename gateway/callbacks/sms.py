@@ -10,11 +10,11 @@ from gateway.callbacks import phones
 from gateway.callbacks.callback import DecodeContext, EventSchema, RawItem, VendorPage
 from gateway.callbacks.field_mapping import Field, coded, phone_number
 from gateway.callbacks.fields import (
+    NULL_WORDS,
     Converter,
     Scope,
     canonical,
     code,
-    echo,
     flag,
     identifier,
     integer,
@@ -22,6 +22,7 @@ from gateway.callbacks.fields import (
     money,
     text,
     words,
+    written,
 )
 from gateway.callbacks.messages import DELIVERY_LINES, settle_delivery
 from gateway.callbacks.payload import CallbackRequest, Payload
@@ -56,7 +57,7 @@ _MULTI_SEND_DIGITS: Final = 10
 def _parent(value: Any, scope: Scope) -> str | None:
     if type(value) is not str:
         return None
-    parent, _, tail = value.rpartition("-")
+    parent, _, tail = value.strip().rpartition("-")
     return parent if len(tail) == _MULTI_SEND_DIGITS and tail.isdecimal() and tail.isascii() and parent else None
 
 
@@ -78,7 +79,7 @@ def _settle(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> No
     status = data.get("status")
     if status is not None:
         data["final"] = True
-        if status != "unknown" or canonical(data.get("status_code", "")).isdecimal():
+        if status != "unknown" or canonical(data.get("status_code", "")).lstrip("-").isdecimal():
             data["delivered"] = status == "delivered"
     _add_total(data, source, scope)
 
@@ -109,7 +110,7 @@ SMS_DR: Final = EventSchema(
         Field("price.rate_to_cny", "rate", money),
         Field("sent_at", "sendtime", local_time),
         Field("done_at", "drtime", local_time),
-        Field("ext", "ext", echo, "Echo of the send call"),
+        Field("ext", "ext", text, "Echo of the send call"),
     ),
 )
 
@@ -158,7 +159,7 @@ def _incoming(read: phones.Read) -> EventSchema:
         constants={"channel": "sms", "product": "did-sms", "kind": "text"},
         known=("type", "smsStatus"),
         post_process=(_add_total,),
-        fields=(*_shared(read), Field("text", "content", text)),
+        fields=(*_shared(read), Field("text", "content", written)),
     )
 
 
@@ -194,12 +195,13 @@ def classify_did(payload: Payload, request: CallbackRequest, context: DecodeCont
 def _by_numbers(fields: Mapping[str, Any], own: frozenset[str]) -> EventSchema | None:
     if not own:
         return None
-    sender, receiver = (str(fields.get(name)).strip().lstrip("+") in own for name in ("fromPhone", "toPhone"))
+    numbers = (phones.certain(str(fields.get(name))).text for name in ("fromPhone", "toPhone"))
+    sender, receiver = (number.lstrip("+") in own for number in numbers)
     if sender == receiver:
         return None
     return DID_DR if sender else DID_MO
 
 
 def _by_status(fields: Mapping[str, Any]) -> EventSchema:
-    status = str(fields.get("smsStatus") or "DELIVRD").strip().upper()
-    return DID_MO if status == "DELIVRD" else DID_DR
+    status = str(fields.get("smsStatus") or "").strip()
+    return DID_MO if status.upper() in ("", "DELIVRD") or status in NULL_WORDS else DID_DR

@@ -36,12 +36,11 @@ _ZONED: Final = re.compile(
     r"(?:\s*(?P<half>[AP]M))?"
     r"(?:\s*(?P<utc>Z|UTC|GMT))?"
     r"(?:\s*(?P<sign>[+-])(?P<hours>\d{1,2}):?(?P<minutes>\d\d)?|\s(?P<lost>\d\d:?\d\d))?"
-    r"(?:\[[A-Za-z_/+-]+\])?",
+    r"(?P<name>\[[A-Za-z_/+-]+\])?",
     re.ASCII | re.IGNORECASE,
 )
-_HEAD: Final = re.compile(rf"({_DATE}[ T]\d\d:\d\d:\d\d)(?P<behind>.*)", re.ASCII | re.DOTALL)
-#: Characters that begin a zone or a further part of a time, which must not be removed.
-_MAY_BE_ZONE: Final = re.compile(r"\s*[\w+\-.,:]", re.ASCII)
+#: ``&curren`` of ``&currency`` as a browser shows it. Other text behind a time may be its zone, in any language.
+_HEAD: Final = re.compile(rf"({_DATE}[ T]\d\d:\d\d:\d\d)¤", re.ASCII)
 
 #: Lengths of ``yyyyMMdd…`` without separators, with the missing digits. No accepted Unix time has these lengths.
 _DIGITS: Final = {8: "000000000", 12: "00000", 14: "000", 17: ""}
@@ -85,21 +84,17 @@ def rfc3339(value: object, zone: tzinfo) -> str | None:
 
 
 def salvaged(value: object, zone: tzinfo) -> str | None:
-    """Return the time at the beginning of a longer text, as in the ``¤cy`` examples of protocol.md, E4.
-
-    A possible zone is never removed: the time would be wrong without it.
+    """Return the time before ``¤cy``, as in the examples of protocol.md, E4; None for another text.
 
     Args:
         value: as parsed.
         zone: of a time without a zone.
 
     Raises:
-        ValueError: the text does not begin with a time.
+        ValueError: there is no time before it.
     """
     found = _HEAD.match(value.strip()) if isinstance(value, str) else None
-    if found is None or _MAY_BE_ZONE.match(found["behind"]):
-        return None
-    return rfc3339(found[1], zone)
+    return rfc3339(found[1], zone) if found is not None else None
 
 
 def recorded(moment: datetime) -> str:
@@ -164,6 +159,8 @@ def _offset(found: re.Match[str]) -> timedelta | None:
         hours, minutes = int(found["lost"][:2]), int(found["lost"][-2:])
     elif found["sign"] is not None:
         hours, minutes = int(found["hours"]), int(found["minutes"] or 0)
+    elif found["utc"] is None and found["name"] is not None:
+        raise ValueError("the name of a zone, without its offset")
     else:
         return timedelta(0) if found["utc"] is not None else None
     offset = timedelta(hours=hours, minutes=minutes)

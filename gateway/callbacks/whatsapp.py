@@ -17,7 +17,6 @@ from gateway.callbacks.fields import (
     Converter,
     Scope,
     code,
-    echo,
     flag,
     identifier,
     integer,
@@ -27,6 +26,7 @@ from gateway.callbacks.fields import (
     text,
     unchanged,
     words,
+    written,
 )
 from gateway.callbacks.messages import DELIVERY_LINES, settle_delivery
 from gateway.callbacks.phones import uncertain
@@ -178,7 +178,7 @@ STATUS_SCHEMA: Final = EventSchema(
         Field("price.currency", "", code, "The one currency of the costs"),
         Field("price.amount_cny", "", money, "Sum of the costs"),
         Field("at", "statuses.timestamp", seconds),
-        Field("ext", "statuses.biz_opaque_callback_data", echo, "Tracking data of the send call"),
+        Field("ext", "statuses.biz_opaque_callback_data", text, "Tracking data of the send call"),
         _WABA,
         _APP,
     ),
@@ -198,15 +198,15 @@ _ANSWERS: Final = Converter("object", _answers, {"type": "object"})
 #: The content of a message of either direction.
 CONTENT: Final = (
     *coded("kind", "kind_code", "messages.type", words(KINDS, KIND)),
-    Field("text", "messages.text.body", text),
+    Field("text", "messages.text.body", written),
     *(
-        Field(f"media.{ours}", tuple(f"messages.{kind}.{vendor}" for kind in _MEDIA), text)
-        for ours, vendor in (
-            ("id", "id"),
-            ("mime_type", "mime_type"),
-            ("sha256", "sha256"),
-            ("caption", "caption"),
-            ("filename", "filename"),
+        Field(f"media.{ours}", tuple(f"messages.{kind}.{ours}" for kind in _MEDIA), convert)
+        for ours, convert in (
+            ("id", identifier),
+            ("mime_type", text),
+            ("sha256", text),
+            ("caption", written),
+            ("filename", text),
         )
     ),
     Field("location.latitude", "messages.location.latitude", number),
@@ -230,17 +230,17 @@ CONTENT: Final = (
             "messages.interactive.button_reply.title",
             "messages.interactive.list_reply.title",
         ),
-        text,
+        written,
     ),
     Field("form_reply.name", "messages.interactive.nfm_reply.name", text, "Such as flow"),
-    Field("form_reply.text", "messages.interactive.nfm_reply.body", text),
+    Field("form_reply.text", "messages.interactive.nfm_reply.body", written),
     Field("form_reply.token", "", text, "`flow_token` of the answers"),
     Field("form_reply.response", "messages.interactive.nfm_reply.response_json", _ANSWERS),
-    Field("reply.description", "messages.interactive.list_reply.description", text),
+    Field("reply.description", "messages.interactive.list_reply.description", written),
     Field("reaction.message_id", "messages.reaction.message_id", identifier),
     Field("reaction.emoji", "messages.reaction.emoji", text, "Absent when a reaction is taken back"),
     Field("order.catalog_id", "messages.order.catalog_id", identifier),
-    Field("order.text", "messages.order.text", text),
+    Field("order.text", "messages.order.text", written),
     Field(
         "order.items",
         "messages.order.product_items",

@@ -17,7 +17,6 @@ from gateway.callbacks.field_mapping import Field, coded, objects, phone_number
 from gateway.callbacks.fields import (
     Converter,
     Scope,
-    as_text,
     code,
     duration,
     flag,
@@ -80,7 +79,7 @@ _ACTIONS: Final = unchanged("add remove")
 #: An open list, in lower case as our words are.
 _REASON: Final = Converter(
     "reason",
-    lambda value, scope: as_text(value).strip().lower().replace(" ", "_") or None,
+    lambda value, scope: (code.convert(value, scope) or "").lower().replace(" ", "_") or None,
     {"type": "string"},
 )
 
@@ -243,7 +242,7 @@ OTHER: Final = channel_event(
 _FLOW_STATUS: Final = unchanged("draft published deprecated blocked throttled")
 #: An open list, in lower case as our words are.
 _LOWER: Final = Converter(
-    "word in lower case", lambda value, scope: as_text(value).strip().lower() or None, {"type": "string"}
+    "word in lower case", lambda value, scope: (code.convert(value, scope) or "").lower() or None, {"type": "string"}
 )
 
 FLOW: Final = channel_event(

@@ -50,7 +50,7 @@ def classify(payload: Payload, request: CallbackRequest, context: DecodeContext,
     if count == 0:
         return _events(payload, request, context, scope) or _bare(fields, payload)
     envelope = {name: value for name, value in fields.items() if name not in _LISTS}
-    people = _people(envelope.pop("contacts", None))
+    people = _people(envelope.pop("contacts", None), [item for _, items in found for item in items])
     if count > 1:
         envelope = STATUS_SCHEMA.mapping.documented(envelope, scope)
         people = {
@@ -80,14 +80,19 @@ def _view(envelope: dict[str, Any], people: Mapping[str, Any], name: str, item: 
 def _contact_of(item: dict[str, Any], people: Mapping[str, Any]) -> Any:
     if not people:
         return None
-    return people.get(str(item.get("from") or item.get("recipient_id") or "")) or people.get("")
+    return people.get(_party(item)) or people.get("")
 
 
-def _people(contacts: object) -> dict[str, Any]:
-    """Return contacts by WhatsApp id; a single contact also under an empty id, because it belongs to every item."""
+def _party(item: Any) -> str:
+    """Return the WhatsApp id of the person at the other end."""
+    return str(item.get("from") or item.get("recipient_id") or "") if type(item) is dict else ""
+
+
+def _people(contacts: object, items: Sequence[Any]) -> dict[str, Any]:
+    """Return contacts by WhatsApp id; a single contact of items of a single person also under an empty id."""
     listed = [contact for contact in as_list(contacts) if type(contact) is dict]
     people = {str(contact["wa_id"]): contact for contact in listed if contact.get("wa_id")}
-    if len(listed) == 1:
+    if len(listed) == 1 and len(set(map(_party, items))) == 1:
         people[""] = listed[0]
     return people
 

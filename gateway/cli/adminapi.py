@@ -85,7 +85,8 @@ class AdminApi:
             NotAsked: it refused; the message says why.
         """
         given = [(name, str(value)) for name, value in (query or {}).items() if value not in (None, "")]
-        return self._send(Request(f"{self.url}{quote(path)}{'?' if given else ''}{urlencode(given)}"))  # noqa: S310
+        query_string = urlencode(given, errors="surrogateescape")
+        return self._send(Request(f"{self.url}{_quoted(path)}{'?' if given else ''}{query_string}"))  # noqa: S310
 
     def post(self, path: str, body: Mapping[str, object]) -> dict[str, Any]:
         """Send a POST request; parameters that are None or empty are left out. Errors as :meth:`get`."""
@@ -95,7 +96,7 @@ class AdminApi:
 
     def change(self, method: str, path: str, body: Mapping[str, object]) -> dict[str, Any]:
         """Send a request with exactly this body; errors as :meth:`get`."""
-        request = Request(f"{self.url}{quote(path)}", json.dumps(body).encode(), method=method)  # noqa: S310
+        request = Request(f"{self.url}{_quoted(path)}", json.dumps(body).encode(), method=method)  # noqa: S310
         request.add_header("Content-Type", "application/json")
         return self._send(request)
 
@@ -135,6 +136,11 @@ def asks_gateway(function: Callable[..., None]) -> Callable[..., None]:
         function(*args, api=AdminApi(settings_or_defaults(config_path), admin_url), **options)
 
     return command
+
+
+def _quoted(path: str) -> str:
+    """Return a path for a request line; an argument of the command line may be any bytes."""
+    return quote(path, errors="surrogateescape")
 
 
 def _url(settings: Settings) -> str:

@@ -7,12 +7,13 @@ about settings that work but are risky: it is logged at start, and shown by ``ga
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Iterable, Iterator, Sequence
 
 from gateway import signing
 from gateway.callbacks import CALLBACKS
 from gateway.callbacks.generic import JsonPath, load_decoder
-from gateway.callbacks.phones import is_country_code
+from gateway.callbacks.phones import certain, is_country_code
 from gateway.callbacks.rejected import UNKNOWN_PATH
 from gateway.callbacks.signature import TIMED_SCHEMES
 from gateway.config import webhook_url
@@ -31,6 +32,7 @@ _PLAIN_DECODERS = frozenset({"json", "form"})
 _OWN_NAMES = frozenset({"fanout", "retry", "replay"})
 #: Topics of its own, in addition to ``replay``.
 _OWN_TOPICS = ("retry.", "replay.", "dlq.", "fanout.")
+_NO_HEADER_TEXT = "is sent in a header: use printable ASCII characters without spaces"
 
 
 def section_problems(name: str, row: CallbackPath) -> Iterator[Problem]:
@@ -45,6 +47,9 @@ def section_problems(name: str, row: CallbackPath) -> Iterator[Problem]:
                     yield (key,), f"only other senders' callbacks have it; {name} is built in and decides by itself"
         if row.own_numbers and name != "did-sms":
             yield ("own_numbers",), "only did-sms uses it"
+        for position, number in enumerate(row.own_numbers):
+            if not certain(number).text.lstrip("+").isdigit():
+                yield ("own_numbers", position), "a phone number with its country code is needed, such as 15550100001"
         if row.backfill is not None:
             yield from _backfill(name, row)
         if row.default_country is not None and not is_country_code(row.default_country.lstrip("+")):
@@ -200,6 +205,7 @@ def problems(settings: Settings) -> Iterator[Problem]:
         yield from _under(("subscribers", position), subscriber_rules.problems(subscriber))
     yield from _names_twice("subscribers", settings.subscribers, "positions in the log are stored by name")
     yield from _own_names(settings.subscribers)
+    yield from _files_twice(settings.subscribers)
     yield from _names_twice("alerts", settings.alerts, "metrics and commands use the name")
     yield from _alerts(settings.alerts)
     if settings.kafka is None:  # in Kafka others may fill a topic, so there it is a warning
@@ -220,6 +226,16 @@ def _names_twice(key: str, items: Sequence[Subscriber | Alert], why: str) -> Ite
         if one.name in seen:
             yield (key, position, "name"), f"{one.name!r} is the name of {key}[{seen[one.name]}] too; {why}"
         seen.setdefault(one.name, position)
+
+
+def _files_twice(subscribers: Sequence[Subscriber]) -> Iterator[Problem]:
+    """Yield files of two subscribers: each would write and rotate it under the other."""
+    seen: dict[str, str] = {}
+    for position, one in enumerate(subscribers):
+        if one.path is not None:
+            other = seen.setdefault(os.path.abspath(one.path), one.name)
+            if other != one.name:
+                yield ("subscribers", position, "path"), f"is the file of {other} too; each needs its own"
 
 
 def _own_names(subscribers: Sequence[Subscriber]) -> Iterator[Problem]:
@@ -279,13 +295,24 @@ def _admin(admin: Admin, ingest: Ingest) -> Iterator[Problem]:
 def _tokens(admin: Admin) -> Iterator[Problem]:
     """Yield duplicate names and tokens: the audit record identifies a token by its name."""
     names, texts = {ADMIN}, {admin.token.get_secret_value()}
+    if not _is_header_text(admin.token.get_secret_value()):
+        yield ("admin", "token"), _NO_HEADER_TEXT
     for position, one in enumerate(admin.tokens):
         if one.name in names:
-            yield (("admin", "tokens", position, "name"), f"{one.name!r} is another token's name; use each once")
+            yield (
+                ("admin", "tokens", position, "name"),
+                f"{one.name!r} is another token's name; use each once",
+            )
+        if not _is_header_text(one.token.get_secret_value()):
+            yield ("admin", "tokens", position, "token"), _NO_HEADER_TEXT
         if one.token.get_secret_value() in texts:
             yield ("admin", "tokens", position, "token"), "is another name's token, too; each needs its own"
         names.add(one.name)
         texts.add(one.token.get_secret_value())
+
+
+def _is_header_text(token: str) -> bool:
+    return token.isascii() and token.isprintable() and " " not in token
 
 
 def is_loopback(host: str) -> bool:

@@ -5,10 +5,25 @@ from __future__ import annotations
 from typing import Annotated, Final, Literal, get_args
 from uuid import UUID
 
-from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, ByteSize, Field, SecretStr, model_validator
 
 from gateway.config import webhook_url
-from gateway.config.values import Duration, Name, Port, Secrets, Section, Size, Texts, Url, listed, split_at_commas
+from gateway.config.values import (
+    Duration,
+    Float,
+    Host,
+    Int,
+    Name,
+    Port,
+    Secret,
+    Secrets,
+    Section,
+    Size,
+    Texts,
+    Url,
+    listed,
+    split_at_commas,
+)
 
 #: What a token permits. Each role permits what the ones before it permit.
 Role = Literal["read", "operate", "admin"]
@@ -24,7 +39,7 @@ class OAuth(Section):
     token_file: str = Field(default="", description="File with the token; read again for each connection")
     token_url: str = Field(default="", description="Token endpoint (OAuth 2 client credentials)")
     client_id: str = Field(default="", description="Client id for the token endpoint")
-    client_secret: SecretStr = Field(default=SecretStr(""), description="Client secret for the token endpoint")
+    client_secret: Secret = Field(default=SecretStr(""), description="Client secret for the token endpoint")
     scope: str = Field(default="", description="Scope for the token endpoint")
 
     @model_validator(mode="after")
@@ -50,7 +65,7 @@ class Security(Section):
     username: str | None = Field(
         default=None, description="SASL user", validation_alias=AliasChoices("username", "sasl_plain_username")
     )
-    password: SecretStr | None = Field(
+    password: Secret | None = Field(
         default=None, description="SASL password", validation_alias=AliasChoices("password", "sasl_plain_password")
     )
     ca_file: str | None = Field(
@@ -68,7 +83,7 @@ class Security(Section):
         description="Key of the client certificate (PEM)",
         validation_alias=AliasChoices("key_file", "ssl_keyfile"),
     )
-    key_password: SecretStr | None = Field(
+    key_password: Secret | None = Field(
         default=None,
         description="Password of the key file",
         validation_alias=AliasChoices("key_password", "ssl_password"),
@@ -110,13 +125,13 @@ class Kafka(Section):
         default="read_committed",
         description="read_committed ignores records of aborted transactions of other producers",
     )
-    schema_ids: dict[Name, Annotated[int, Field(ge=1, le=2**31 - 1)] | UUID] = Field(
+    schema_ids: dict[Name, Annotated[Int, Field(ge=1, le=2**31 - 1)] | UUID] = Field(
         default_factory=dict,
         description="Id or GUID of each topic's schema in a schema registry; records carry it in the header "
         "__value_schema_id. gateway schema --register prints these lines",
     )
-    partitions: int = Field(default=6, ge=1, description="Partitions of topics that the gateway creates")
-    replication_factor: int = Field(default=1, ge=1, description="Replicas of topics that the gateway creates")
+    partitions: Int = Field(default=6, ge=1, description="Partitions of topics that the gateway creates")
+    replication_factor: Int = Field(default=1, ge=1, description="Replicas of topics that the gateway creates")
     create_topics: bool = Field(
         default=True, description="Whether the gateway creates its own topics if they are missing; it creates no others"
     )
@@ -158,15 +173,15 @@ class AdminToken(Section):
         description="read: see everything; operate: also pause, resume, replay, resolve, test; admin: also add, change "
         "and remove subscribers"
     )
-    token: SecretStr = Field(min_length=1, description="The token, sent as Authorization: Bearer …")
+    token: Secret = Field(min_length=1, description="The token, sent as Authorization: Bearer …")
 
 
 class Admin(Section):
     """Health, metrics and console."""
 
-    host: str = Field(default="127.0.0.1", description="Address to listen on; any except loopback requires a token")
+    host: Host = Field(default="127.0.0.1", description="Address to listen on; any except loopback requires a token")
     port: Port = Field(default=8081, description="Port to listen on; 0: any free port")
-    token: SecretStr = Field(
+    token: Secret = Field(
         default=SecretStr(""),
         description="Required for everything except /healthz, /readyz and the files of the console; its role is admin",
     )
@@ -179,7 +194,7 @@ class Admin(Section):
         description="Attempts, with their requests and answers, are shown for this time; the embedded log deletes them "
         "after it, Kafka after retention.ms of the topic fanout.attempts",
     )
-    secrets_key: Annotated[list[SecretStr], BeforeValidator(split_at_commas)] = Field(
+    secrets_key: Annotated[list[Secret], BeforeValidator(split_at_commas)] = Field(
         default_factory=list,
         description="Key that encrypts subscribers that are added at run time: base64 of 32 bytes. Several during a "
         "rotation: the first encrypts, all decrypt",
@@ -228,7 +243,7 @@ class AlertEmail(Section):
         default="starttls", description="starttls (port 587), implicit (port 465), or none"
     )
     user: str = Field(default="", description="User of the SMTP server; empty: no login")
-    password: SecretStr = Field(default=SecretStr(""), description="Password of that user")
+    password: Secret = Field(default=SecretStr(""), description="Password of that user")
     sender: str = Field(
         pattern=r"^[^\s@]+@[^\s@]+$",
         description="Address that the mails come from; the key may also be called from",
@@ -251,16 +266,16 @@ class AlertThresholds(Section):
     down_for: Duration = Field(
         default=120.0, gt=0, description="subscriber_down: a subscriber is down or stopped for this time"
     )
-    dead_letters: int = Field(
+    dead_letters: Int = Field(
         default=1, ge=1, description="dead_letters: a subscriber has at least this number of open dead letters"
     )
-    journal_share: float = Field(
+    journal_share: Float = Field(
         default=0.8, gt=0, lt=1, description="journal_filling: the journal uses this share of journal.max_bytes"
     )
     stuck_for: Duration = Field(
         default=300.0, gt=0, description="topic_stuck: Kafka does not accept a topic for this time"
     )
-    silent_factor: float = Field(
+    silent_factor: Float = Field(
         default=2.0,
         ge=1,
         description="callback_silent: a callback is silent for this multiple of its longest pause of the last week",
@@ -305,7 +320,7 @@ class Alert(Section):
 class RetrySettings(Section):
     """When to try again: exponential from ``first_delay_s`` up to ``max_delay_s``, with full jitter."""
 
-    attempts: int = Field(
+    attempts: Int = Field(
         default=12, ge=1, le=1000, description="Attempts in all; then the event becomes a dead letter"
     )
     first_delay_s: Duration = Field(
@@ -325,11 +340,11 @@ class RetrySettings(Section):
 class BreakerSettings(Section):
     """When a subscriber counts as down: its reader pauses, single events probe it, the log keeps the other events."""
 
-    failure_rate: float = Field(
+    failure_rate: Float = Field(
         default=0.5, gt=0, le=1, description="The breaker opens at this share of failed attempts in the window"
     )
     window: Duration = Field(default=60.0, gt=0, description="Time over which attempts count")
-    min_attempts: int = Field(
+    min_attempts: Int = Field(
         default=10, ge=1, description="With fewer attempts in the window, the breaker does not open"
     )
     first_open: Duration = Field(default=5.0, gt=0, description="Wait before the first probe; doubles with each probe")
@@ -361,6 +376,6 @@ class Rotation(Section):
     """When a file is put aside and a new one begun."""
 
     max_bytes: Size = Field(
-        default=Size(64 * 1024**2), ge=1024, description="Approximate size at which a new file is started"
+        default=ByteSize(64 * 1024**2), ge=1024, description="Approximate size at which a new file is started"
     )
-    keep: int = Field(default=10, ge=1, le=10_000, description="Number of old files; the oldest is deleted")
+    keep: Int = Field(default=10, ge=1, le=10_000, description="Number of old files; the oldest is deleted")

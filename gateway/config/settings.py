@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, Tag, model_validator
+from pydantic import BeforeValidator, ByteSize, Field, SecretStr, Tag, model_validator
 
 from gateway import machine
 from gateway.config.sections import (
@@ -29,10 +29,14 @@ from gateway.config.values import (
     NUMBER_OR_AUTO,
     Auto,
     Duration,
+    Float,
+    Host,
     HttpPath,
+    Int,
     Name,
     Networks,
     Port,
+    Secret,
     Secrets,
     Section,
     Size,
@@ -66,7 +70,7 @@ SenderScheme = Literal["hmac", "github", "meta", "shopify", "slack", "standard-w
 class Signature(Section):
     """How the sender signs. Without a secret nothing is checked."""
 
-    secret: SecretStr = Field(default=SecretStr(""), description="Secret of the sender's signature; empty: no check")
+    secret: Secret = Field(default=SecretStr(""), description="Secret of the sender's signature; empty: no check")
     secrets: Secrets = Field(default_factory=list, description="Additional secrets, during a rotation")
     algorithm: Literal["md5", "sha1", "sha256", "sha512"] | None = Field(
         default=None,
@@ -104,7 +108,7 @@ class Signature(Section):
 class Auth(Section):
     """What a callback must show. All configured checks must pass; none configured leaves the path open."""
 
-    token: SecretStr = Field(
+    token: Secret = Field(
         default=SecretStr(""),
         description="Shared secret in the header token, X-Gateway-Token or Authorization: Bearer, in the query as "
         "token=, or in the last segment of the path; empty: no check",
@@ -112,7 +116,7 @@ class Auth(Section):
     tokens: Secrets = Field(default_factory=list, description="Additional tokens, during a rotation")
     allow_ips: Networks = Field(default_factory=list, description="Addresses or networks (CIDR) that may send")
     signature: Signature | None = Field(default=None, description="Signature check")
-    verify_token: SecretStr = Field(
+    verify_token: Secret = Field(
         default=SecretStr(""),
         description="Meta: the verify token; a GET with it returns hub.challenge. Does not protect POST",
     )
@@ -144,7 +148,7 @@ class Backfill(Section):
     access_key: str | None = Field(
         default=None, description="Access key for the requests; unset: auth.signature.access_key of the same path"
     )
-    secret: SecretStr = Field(
+    secret: Secret = Field(
         default=SecretStr(""), description="Secret for the requests; unset: auth.signature.secret of the same path"
     )
 
@@ -197,24 +201,24 @@ class CallbackPath(Section):
 class Ingest(Section):
     """The HTTP side that the platform calls."""
 
-    host: str = Field(default="127.0.0.1", description="Address to listen on; containers use 0.0.0.0")
+    host: Host = Field(default="127.0.0.1", description="Address to listen on; containers use 0.0.0.0")
     port: Port = Field(default=8080, description="Port to listen on; 0: any free port")
-    workers: Annotated[Annotated[int, Field(ge=1, le=64), Tag("[number]")] | Auto, NUMBER_OR_AUTO] = Field(
+    workers: Annotated[Annotated[Int, Field(ge=1, le=64), Tag("[number]")] | Auto, NUMBER_OR_AUTO] = Field(
         default="auto",
         description="Processes that accept callbacks. auto: one less than the available processors (cgroup, "
         "affinity), at least 1, at most 4",
     )
     max_body_bytes: Size = Field(
-        default=Size(1_048_576), gt=0, le=64 * 1024 * 1024, description="Largest body; larger ones return 413"
+        default=ByteSize(1_048_576), gt=0, le=64 * 1024 * 1024, description="Largest body; larger ones return 413"
     )
-    max_items: int = Field(
+    max_items: Int = Field(
         default=1000,
         ge=1,
         le=100_000,
         description="Items of one callback; with more, the callback is rejected and kept",
     )
     max_event_bytes: Size = Field(
-        default=Size(8 * 1024**2),
+        default=ByteSize(8 * 1024**2),
         ge=65536,
         le=2**28,
         description="Bytes of the events of one callback; with more, the callback is rejected and kept",
@@ -223,21 +227,21 @@ class Ingest(Section):
         default=15.0, gt=0, description="Time for a whole request to arrive; after it, the answer is 408"
     )
     keepalive_timeout: Duration = Field(default=75.0, gt=0, description="An idle connection is closed after this time")
-    max_connections: Annotated[Annotated[int, Field(ge=8), Tag("[number]")] | Auto, NUMBER_OR_AUTO] = Field(
+    max_connections: Annotated[Annotated[Int, Field(ge=8), Tag("[number]")] | Auto, NUMBER_OR_AUTO] = Field(
         default="auto",
         description="Connections of each process; above it, the longest idle one is closed. auto: what the limit of "
         "open files (ulimit -n) leaves after admin port, deliveries and journal, at most 16384",
     )
     fast_path: bool = Field(default=True, description="Parse plain callbacks without aiohttp, at a third of the cost")
-    max_waiting: int = Field(
+    max_waiting: Int = Field(
         default=10_000, ge=1, description="Callbacks that wait for a commit; above it, the answer is 503"
     )
-    dedup_window: int = Field(
+    dedup_window: Int = Field(
         default=100_000,
         ge=0,
         description="Number of event ids by which the gateway recognizes repeats; it does not store a repeat",
     )
-    keep_unknown_paths: int = Field(
+    keep_unknown_paths: Int = Field(
         default=1000,
         ge=0,
         le=1_000_000,
@@ -269,7 +273,7 @@ class JournalSettings(Section):
         description="Folder of the journal, created if missing; only one gateway can use it",
     )
     max_bytes: Size = Field(
-        default=Size(10 * 1024**3),
+        default=ByteSize(10 * 1024**3),
         ge=1024 * 1024,
         description="Above this size the oldest events are deleted, except those that Kafka has not acknowledged: "
         "then the answer is 503",
@@ -291,7 +295,7 @@ class Subscriber(Section):
         description="webhook: POST requests; stream: server-sent events at the admin port; file: lines of JSON",
     )
     url: Url | None = Field(default=None, description="webhook: address, sent exactly as written")
-    token: SecretStr = Field(
+    token: Secret = Field(
         default=SecretStr(""),
         description="stream: token that opens this stream and nothing else; the admin token opens it too",
     )
@@ -302,11 +306,11 @@ class Subscriber(Section):
         description="Standard Webhooks secrets (whsec_…, whsk_…), several during a rotation; none: no signature",
     )
     headers: dict[str, SecretStr] = Field(default_factory=dict, description="Additional headers of each request")
-    concurrency: int = Field(
+    concurrency: Int = Field(
         default=32, ge=1, le=4096, description="Largest number of concurrent requests of each process"
     )
-    rate_per_s: float | None = Field(
-        default=None, gt=0, description="Largest number of requests a second of each process"
+    rate_per_s: Float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="Largest number of requests a second of each process"
     )
     timeout_s: Duration = Field(default=10.0, gt=0, le=600, description="Time to wait for the answer to an attempt")
     ordering: Literal["key", "none"] = Field(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
+from ipaddress import ip_address
 from typing import Annotated, Final, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -28,6 +29,9 @@ NAME: Final = re.compile(r"^[a-z0-9][a-z0-9._-]{0,62}$")
 _PATH: Final = re.compile(r"^/[!-~]*$")
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _DURATION: Final = re.compile(r"^(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)$")
+#: Timers and dates of the standard library cannot have durations of any length.
+_LONGEST_S: Final = 36_500 * 86_400.0
+_LINE_ENDS: Final = "\r\n"
 
 
 def _name(value: str) -> str:
@@ -52,8 +56,25 @@ def _url(value: str) -> str:
 
 
 def _path(value: str) -> str:
-    if not _PATH.match(value) or "?" in value or "#" in value:
-        raise ValueError("a path begins with / and has no spaces, characters beyond ASCII, '?' or '#'")
+    if not _PATH.match(value) or not {"?", "#", "%"}.isdisjoint(value):
+        raise ValueError("a path begins with / and has no spaces, characters beyond ASCII, '?', '#' or '%'")
+    return value
+
+
+def _host(value: str) -> str:
+    is_name = value != "" and re.search(r"[\s/:@]", value) is None
+    try:
+        is_address = ip_address(value.strip("[]")) is not None
+    except ValueError:
+        is_address = False
+    if not (is_name or is_address):
+        raise ValueError("an address such as 127.0.0.1 or 0.0.0.0, or a host name, is needed, without a port")
+    return value
+
+
+def _bounded(value: float) -> float:
+    if not value <= _LONGEST_S:  # NaN, too
+        raise ValueError("at most 36500d is possible")
     return value
 
 
@@ -65,6 +86,21 @@ def seconds(value: object) -> object:
             return float(match[1]) * _SECONDS[match[2]]
         if not value.strip().replace(".", "", 1).isdigit():
             raise ValueError("a duration looks like 30s, 15m, 12h or 7d")
+    return value
+
+
+def _no_truth(value: object) -> object:
+    """Refuse ``yes`` or ``off`` in place of a number; pydantic takes them for 1 and 0."""
+    if isinstance(value, bool):
+        raise ValueError("a number is needed; yes, no, on, off, true and false are none")
+    return value
+
+
+def _no_line_end(value: SecretStr) -> SecretStr:
+    """Refuse a secret with the line end of the file that it was read from: no sender has it."""
+    text = value.get_secret_value()
+    if text.strip(_LINE_ENDS) != text:
+        raise ValueError("begins or ends with a line end, as the content of a file does; leave it out")
     return value
 
 
@@ -92,20 +128,24 @@ def one_or_more(value: object) -> object:
     return [{}] if value is None or value == "" else listed(value)
 
 
-Duration = Annotated[float, BeforeValidator(seconds)]
-Size = ByteSize
+Int = Annotated[int, BeforeValidator(_no_truth)]
+Float = Annotated[float, BeforeValidator(_no_truth)]
+Duration = Annotated[Float, BeforeValidator(seconds), AfterValidator(_bounded)]
+Size = Annotated[ByteSize, BeforeValidator(_no_truth)]
+Secret = Annotated[SecretStr, AfterValidator(_no_line_end)]
 Name = Annotated[str, AfterValidator(_name)]
 Url = Annotated[str, AfterValidator(_url)]
 HttpPath = Annotated[str, AfterValidator(_path)]
+Host = Annotated[str, AfterValidator(_host)]
 Zone = Annotated[str, AfterValidator(_zone)]
-Secrets = Annotated[list[SecretStr], BeforeValidator(_without_empty)]
+Secrets = Annotated[list[Secret], BeforeValidator(_without_empty)]
 Networks = Annotated[list[IPvAnyNetwork], BeforeValidator(split_at_commas)]
 Texts = Annotated[list[str], BeforeValidator(split_at_commas)]
 #: For a number, or the word ``auto``: an error is about the one that was meant. The tags are in brackets, like other
 #: names of union members.
 NUMBER_OR_AUTO: Final = Discriminator(lambda value: "[auto]" if value == "auto" else "[number]")
 Auto = Annotated[Literal["auto"], Tag("[auto]")]
-Port = Annotated[int, Field(ge=0, le=65535)]
+Port = Annotated[Int, Field(ge=0, le=65535)]
 
 
 def suggestion(word: str, known: Sequence[str]) -> str:

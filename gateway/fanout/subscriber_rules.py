@@ -51,6 +51,8 @@ def problems(subscriber: Subscriber) -> Iterator[Problem]:
         yield ("tls", "key_file"), "a key is of no use without tls.cert_file"
     if subscriber.retry.first_delay_s > subscriber.retry.max_delay_s:
         yield ("retry", "first_delay_s"), "must not be more than max_delay_s"
+    if subscriber.breaker.first_open > subscriber.breaker.max_open:
+        yield ("breaker", "first_open"), "must not be more than max_open"
 
 
 def file_problems(subscriber: Subscriber) -> Iterator[Problem]:

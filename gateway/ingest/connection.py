@@ -161,12 +161,6 @@ class Connection(LimitedHandler):
         self.close()
         return True
 
-    def log_exception(self, *args: Any, **kw: Any) -> None:
-        """Log an error of the gateway; skip errors of the sender, such as a disconnect or an unreadable body."""
-        if isinstance(kw.get("exc_info"), (ConnectionError, web.RequestPayloadError)):
-            return
-        super().log_exception(*args, **kw)
-
     def connection_lost(self, exc: BaseException | None) -> None:
         """Release the connection after either side has closed it."""
         self._unwatch_head()
@@ -179,11 +173,7 @@ class Connection(LimitedHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer a request that the parser refused (400) or that the gateway failed on (500); log only the latter."""
-        if status >= 500:
-            self.log_exception("a request could not be handled", exc_info=exc)
-        else:
+        """Answer as the base class does, and count what the parser refused."""
+        if status < 500:
             _REFUSED.labels("malformed").inc()
-        response = web.Response(status=status, text="error", headers={"Server": "gateway"})
-        response.force_close()
-        return response
+        return super().handle_error(request, status, exc, message)

@@ -11,6 +11,7 @@ have accepted it. For these paths ``gateway replay --rejected`` decodes it witho
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -25,6 +26,7 @@ from gateway.callbacks.answers import CODE_ANSWERS, SLACK_ANSWERS, TWILIO_ANSWER
 from gateway.callbacks.credentials import Credentials
 from gateway.callbacks.generic import DecoderCallback, GenericCallback, JsonPath, load_decoder
 from gateway.callbacks.payload import CallbackRequest
+from gateway.callbacks.phones import certain
 from gateway.callbacks.rejected import UNKNOWN_PATH, unknown_path_event
 from gateway.callbacks.sender_signatures import PRESETS
 from gateway.callbacks.signature import DEFAULT_WINDOW_S, TIMED_SCHEMES, Scheme, SignaturePolicy
@@ -37,6 +39,7 @@ _log = structlog.get_logger("gateway.ingest")
 
 #: Bytes of stored requests a day. In a week they fill a hundredth of a journal of default size.
 _MOST_BYTES: Final = 16 * 1024 * 1024
+_SLASHES: Final = re.compile("/{2,}")
 #: Paths that are logged a day, once each. A mistyped address is one path; a scanner tries thousands.
 _MOST_LOGGED: Final = 1000
 #: Characters of a path that are compared with the known paths; the time grows with their square.
@@ -155,7 +158,7 @@ def _endpoint(settings: Ingest, found: ConfiguredPath, schema_base_url: str) -> 
             zone=ZoneInfo(row.timezone or settings.timezone),
             account=row.account,
             credential_fields=credentials.fields,
-            own_numbers=frozenset(number.lstrip("+") for number in row.own_numbers),
+            own_numbers=frozenset(certain(number).text.lstrip("+") for number in row.own_numbers),
             max_items=settings.max_items,
             max_event_bytes=int(settings.max_event_bytes),
             country=(row.default_country or "").lstrip("+"),
@@ -263,7 +266,8 @@ class UnknownPaths:
             method: of the request.
             path: of the request, without the query.
         """
-        if method != "POST" or not path.startswith(BASE_PATH) or self._endpoints.is_disabled(path):
+        tidy = _tidy(path)
+        if method != "POST" or not tidy.startswith(BASE_PATH) or any(map(self._endpoints.is_disabled, (path, tidy))):
             return False
         today = self._clock().date()
         if today != self._day:
@@ -302,7 +306,7 @@ class UnknownPaths:
     def nearest(self, path: str) -> str:
         """Return the most similar known path; empty if no known path is similar."""
         known = {row.path.removeprefix(BASE_PATH).lower(): row.path for row in self._endpoints}
-        name = path.removeprefix(BASE_PATH).rstrip("/")[:_MOST_COMPARED].lower()
+        name = _tidy(path).removeprefix(BASE_PATH).rstrip("/")[:_MOST_COMPARED]
         for one in (name, name.rpartition("/")[0]):  # the last segment may be a token
             found = get_close_matches(one, known, n=1, cutoff=_LIKENESS) if one else []
             if found:
@@ -336,3 +340,8 @@ class UnknownPaths:
             advice="correct the address at the sender, then decode what was kept with gateway replay --rejected "
             f"--callback {UNKNOWN_PATH} --as {nearest or 'CALLBACK'}",
         )
+
+
+def _tidy(path: str) -> str:
+    """Return a path without repeated slashes, in lower case."""
+    return _SLASHES.sub("/", path).lower()

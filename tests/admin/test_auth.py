@@ -303,3 +303,18 @@ async def test_a_slow_reader_of_the_live_tail_costs_nothing(gateway: Running) ->
     for number in range(300):
         assert await gateway.sms(number, result="x" * 2000) == 200
     writer.close()
+
+
+async def test_what_is_no_http_is_refused_without_a_trace(guarded: Running, caplog: pytest.LogCaptureFixture) -> None:
+    """Anyone can send such bytes: they do not fill the log with errors."""
+    address = guarded.url.removeprefix("http://").split(":")
+    for data in (
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"\x16\x03\x01\r\n\r\n",
+        b"GET /\x00 HTTP/1.1\r\n\r\n",
+    ):
+        reader, writer = await asyncio.open_connection(address[0], int(address[1]))
+        writer.write(data)
+        assert b" 400 " in await reader.readline()
+        writer.close()
+    assert [] == [record for record in caplog.records if record.levelname == "ERROR"]

@@ -202,6 +202,9 @@ async def test_subscribers(config: Path, gateway: Running) -> None:
     assert "billing is healthy" in (await run(config, "subscribers", "resume", "billing")).output
     unknown = await run(config, "subscribers", "pause", "nobody")
     assert (unknown.exit_code, "nobody" in unknown.output) == (1, True)
+    for arguments in (("subscribers", "pause", "\udcff"), ("dlq", "list", "--subscriber", "\udcff")):  # any bytes
+        undecodable = await run(config, *arguments)
+        assert (undecodable.exit_code, undecodable.output[:6]) == (1, "Error:")
 
 
 async def test_no_gateway_is_one_clear_sentence(tmp_path: Path) -> None:

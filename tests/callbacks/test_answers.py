@@ -90,7 +90,8 @@ def test_a_repeat_gets_the_same_answer() -> None:
 
 @rows(
     ("status", "reason", "code"),
-    [(400, MISSING, 2), (400, f"taskID: {MISSING}", 2), (400, "not JSON", 3), (401, "x", 6), (403, "x", 6003),
+    [(400, MISSING, 2), (400, f"taskID: {MISSING}; it looks like x", 2), (400, "not JSON", 3), (401, "x", 6001),
+     (403, "x", 6003),
      (503, "x", 7), (404, "x", 1)],
 )  # fmt: skip
 def test_callbot_codes(status: int, reason: str, code: int) -> None:

@@ -192,8 +192,12 @@ def test_a_converter_gives_json_or_refuses(converter: Converter, value: Any) -> 
         (fields.flag, "No", False),
         (fields.texts, "a", ["a"]),
         (fields.texts, ["a", None, 5], ["a", "5"]),
-        (fields.is_set, "0", False),
-        (fields.is_set, 1735000000, True),
+        (fields.texts, '["a", "b"]', ["a", "b"]),
+        (fields.texts, ["null", "a"], ["a"]),
+        (fields.is_time, "0", False),
+        (fields.is_time, 0.0, False),
+        (fields.is_time, 1735000000, True),
+        (fields.is_time, "2024-01-02 03:04:05", True),
         (fields.words({"DELIVRD": "delivered"}, MESSAGE_STATUS), "delivrd ", "delivered"),
         (fields.words({"2": "delivered"}, MESSAGE_STATUS), 2, "delivered"),
         (fields.words({"2": "delivered"}, MESSAGE_STATUS), "02", "delivered"),
@@ -209,14 +213,36 @@ def test_declared_type_and_wire_type(converter: Converter, value: Any, expected:
     assert (type(expected), expected) == (type(made), made)
 
 
+@rows(
+    "value",
+    [-1, "-1", False, "None", "-", "00:00:00", "0000-00-00 00:00:00", "1970-01-01 08:00:00", [], "1_735_000_000"],
+)
+def test_what_is_no_time_of_an_answer(value: Any) -> None:
+    """A value that cannot be the time of an answer does not say that there was one."""
+    with pytest.raises(ValueError):  # noqa: PT011 - several reasons, one kind
+        fields.is_time.convert(value, Scope(ZoneInfo("Asia/Shanghai")))
+
+
+@rows("text", ["1_0", "1_000.0", "0x10", "1e3 ", "--1", "", "2_"])
+@rows("converter", [fields.integer, fields.number, fields.duration, fields.money])
+def test_notations_of_programs(converter: Converter, text: str) -> None:
+    """A number has no notation that only a programming language has."""
+    try:
+        made = converter.convert(text, Scope(ZoneInfo("Asia/Shanghai")))
+    except ValueError:
+        return
+    assert made in (None, 1000, "1000")
+    assert "_" not in text
+
+
 @rows("word", sorted(fields.NULL_WORDS))
-@rows("converter", [one for one in CONVERTERS if one.name not in ("text", "list of texts")])
+@rows("converter", [one for one in CONVERTERS if one is not fields.written])
 def test_words_for_nothing(converter: Converter, word: str) -> None:
     """What languages write for a value that they do not have is no id, number, time, flag or code, and no drift."""
     scope = Scope(ZoneInfo("Asia/Shanghai"))
     assert converter.convert(word, scope) is None
     assert [] == scope.drift
-    assert word == fields.text.convert(word, scope)
+    assert word == fields.written.convert(word, scope)
 
 
 def test_words_are_of_the_vocabulary() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -10,7 +12,6 @@ from urllib.parse import urlencode
 import orjson
 
 from gateway.callbacks import CALLBACKS, CallbackRequest, DecodeContext, form
-from gateway.callbacks.fields import NULL_WORDS
 from gateway.callbacks.hangups import CAUSES
 from gateway.config.loading import loads
 from gateway.errors import CallbackRejected
@@ -51,28 +52,53 @@ def test_an_object_or_a_list_in_place_of_any_field(sample: Sample) -> None:
             assert events
 
 
+#: Names of what a person may have written. (A form's answers are the object that was sent.)
+WRITTEN = {"text", "caption", "title", "description", "value", "response"}
+
+
 @rows("sample", [*OBJECTS, *FORMS], ids=str)
-def test_a_word_for_nothing_is_no_id(sample: Sample) -> None:
-    """With a word for nothing in place of each scalar at the top, no event is about it, and no id or number is it."""
-    assert {} == {word: names for word in NULL_WORDS if (names := taken_for_an_id(sample, word))}
+def test_a_word_for_nothing_is_nothing(sample: Sample) -> None:
+    """With a word for nothing in place of any scalar, at any depth, nothing in the event is it but a person's text."""
+    assert set() == {name for word in ("null", "Undefined") for name in taken_for_a_value(sample, word)}
 
 
-def taken_for_an_id(sample: Sample, word: str) -> set[str]:
-    """What is this word in the events of a sample that has it everywhere, and must not be."""
+def taken_for_a_value(sample: Sample, word: str) -> Iterator[str]:
+    """What is this word in the events of a sample that has it in one place, and must not be."""
     if sample in OBJECTS:
-        body = json.loads(sample.request.body.decode("utf-8", "replace"))
-        nothing = {name: value if isinstance(value, (dict, list)) else word for name, value in body.items()}
-        request = sample.request._replace(body=json.dumps(nothing).encode())
+        bodies = [json.dumps(one) for one in with_one(json.loads(sample.request.body.decode("utf-8", "replace")), word)]
     else:
-        fields = form.pairs(sample.request.query) + form.pairs(sample.request.body)
-        request = sample.request._replace(query=b"", body=urlencode([(name, word) for name, _ in fields]).encode())
-    try:
-        events = CALLBACKS[sample.callback].decode(request, sample.context).events
-    except CallbackRejected:
-        return set()
-    found = {name for event in events for name in ("subject", "partitionkey") if getattr(event, name) == word}
-    said = {name for event in events for name, value in event.data.items() if value == word}
-    return found | {name for name in said if name.endswith(("_id", "_at", "code", "to", "from", "phone", "ext"))}
+        fields = dict(form.pairs(sample.request.query) + form.pairs(sample.request.body))
+        bodies = [urlencode(one) for one in with_one(fields, word)]
+    for body in bodies:
+        request = sample.request._replace(query=b"", body=body.encode())
+        with suppress(CallbackRejected):
+            for event in CALLBACKS[sample.callback].decode(request, sample.context).events:
+                yield from (name for name in ("subject", "partitionkey") if getattr(event, name) == word)
+                yield from names_of(word, {name: value for name, value in event.data.items() if name != "raw"})
+
+
+def with_one(value: Any, word: str) -> Iterator[Any]:
+    """The value with the word in place of one scalar, for each of them."""
+    if isinstance(value, dict):
+        yield from ({**value, name: one} for name in value for one in with_one(value[name], word))
+    elif isinstance(value, list):
+        yield from (
+            [*value[:at], one, *value[at + 1 :]] for at in range(len(value)) for one in with_one(value[at], word)
+        )
+    else:
+        yield word
+
+
+def names_of(word: str, value: Any, name: str = "") -> Iterator[str]:
+    """The names at which the word is."""
+    if isinstance(value, dict):
+        for inner in value.keys() - WRITTEN:
+            yield from names_of(word, value[inner], inner)
+    elif isinstance(value, list):
+        for one in value:
+            yield from names_of(word, one, name)
+    elif value == word:
+        yield name
 
 
 @rows(
@@ -216,6 +242,18 @@ def test_a_user_without_a_number() -> None:
     message = {"id": "w", "type": "text", "text": {"body": "x"}, "timestamp": "1660019986"}
     event = decode("whatsapp", {"messages": [message], "contacts": contacts})
     assert ("US.13491208655302741918", "US.13491208655302741918") == (event["data"]["from"], event["partitionkey"])
+
+
+def test_a_contact_belongs_to_its_own_items() -> None:
+    """The name of one person is not given to the message or status of another in the same callback."""
+    contact = {"profile": {"name": "Ann"}, "wa_id": "15550100200"}
+    for party, items, name in (("from", "messages", "sender_name"), ("recipient_id", "statuses", "to_name")):
+        sent = [{"id": number, party: number} for number in ("15550100200", "15550100300", "15550100200")]
+        body = orjson.dumps({items: sent, "contacts": [contact]})
+        request = CallbackRequest("POST", "/callbacks/whatsapp", b"", {}, body, NOW)
+        events = CALLBACKS["whatsapp"].decode(request, DecodeContext()).events
+        assert ["Ann", None, "Ann"] == [event.data.get(name) for event in events]
+        assert "Ann" == decode("whatsapp", {items: sent[1:2], "contacts": [contact]})["data"][name]
 
 
 def test_costs_in_two_currencies() -> None:

@@ -335,6 +335,8 @@ def test_a_form_where_json_is_expected() -> None:
     """A form that is no callback at all names what the callback takes."""
     assert "the body looks like a form, but this callback takes JSON with statuses" in reason("whatsapp", b"a=1&b=2")
     assert "takes JSON with taskID" in reason("callbot-task", b"a=1&b=2")
+    for body in (b"5", b"null", b"<xml><requestId>x</requestId></xml>", b"eyJhIjogMX0", b"\xc2\xa0{}"):
+        assert "looks like a form" not in reason("viber", body)
     assert "the request holds no fields" in reason("sms-dr", b"")
 
 

@@ -83,6 +83,7 @@ async def test_a_mistyped_address_loses_nothing(is_fast: bool) -> None:
         ("POST", "/wp-login.php"),
         ("POST", "/callback/sms-dr"),
         ("POST", "/callbacks/email-dr"),
+        ("POST", "//callbacks//Email-DR"),
     ],
 )
 async def test_what_is_not_kept(method: str, target: str, is_fast: bool) -> None:
@@ -158,6 +159,9 @@ def test_the_nearest_path(name: str) -> None:
     paths, meant = unknown(), f"/callbacks/{name}"
     for typed in (name.upper(), name.replace("-", "_") + "_", name + "s", name + "/some-token", name + "x/"):
         assert meant == paths.nearest(f"/callbacks/{typed}"), typed
+    for typed in (f"//callbacks/{name}", f"/callbacks//{name}", f"/Callbacks/{name}", f"/CALLBACKS/{name.upper()}"):
+        assert paths.may_keep("POST", typed), typed
+        assert meant == paths.nearest(typed), typed
 
 
 @given(st.text(max_size=300))
