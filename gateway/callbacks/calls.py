@@ -14,7 +14,6 @@ from gateway.callbacks.fields import (
     NULL_WORDS,
     Converter,
     Scope,
-    as_text,
     duration,
     flag,
     identifier,
@@ -29,6 +28,7 @@ from gateway.callbacks.fields import (
     words,
 )
 from gateway.callbacks.hangups import DIRECTION_LINE, OUTCOME_LINE, hangup, settle, settle_record
+from gateway.callbacks.jsontext import as_text
 from gateway.callbacks.phones import uncertain
 from gateway.callbacks.vocabulary import CALL_STATE, DIRECTION, HANGUP_BY, LEG, PURPOSE
 
@@ -79,6 +79,8 @@ def prefixed(number_field: str, code_field: str, *, is_stated: bool = False) -> 
                 text, prefix = as_text(number), as_text(code)
             except ValueError:  # an object or a list
                 scope.note("value", code_field)
+                return
+            if text in NULL_WORDS:  # `to` is of another field
                 return
             read = phones.with_country(text, prefix, is_stated=is_stated)
             data["to"] = read.text

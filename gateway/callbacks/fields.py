@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from gateway.callbacks import money as _money
 from gateway.callbacks import phones, times
-from gateway.callbacks.jsontext import in_text
+from gateway.callbacks.jsontext import as_text, in_text
 from gateway.callbacks.vocabulary import Vocabulary
 from gateway.errors import CallbackRejected
 from gateway.telemetry import redaction
@@ -126,23 +126,6 @@ class Converter:
     name: str
     convert: Convert
     schema: Mapping[str, Any]
-
-
-def as_text(value: object) -> str:
-    """Return a scalar as the text that a form would have.
-
-    Raises:
-        ValueError: the value is an object or a list.
-    """
-    if type(value) is str:
-        return value
-    if type(value) is bool:
-        return "true" if value else "false"
-    if type(value) is int:
-        return str(value)
-    if type(value) is float:
-        return str(int(value)) if value.is_integer() and abs(value) < _INT64_MAX else repr(value)
-    raise ValueError("not a scalar")
 
 
 def _written(value: Any, scope: Scope) -> str:

@@ -26,7 +26,6 @@ import orjson
 
 from gateway.callbacks.charset import UTF_8_MARK as _BOM
 from gateway.callbacks.charset import NotUtf8
-from gateway.callbacks.fields import as_text
 from gateway.errors import CallbackRejected
 
 _BLANK: Final = b" \t\r\n"
@@ -51,6 +50,9 @@ _KINDS: Final[dict[type, str]] = {
     bool: "boolean",
     type(None): "null",
 }
+
+#: From here on a float has no fraction, and is written as it is.
+_WHOLE: Final = 2**63 - 1
 
 #: orjson serialises at most 254 levels; four of them are reserved for the event around the fields.
 SPARE_LEVELS: Final = 4
@@ -194,6 +196,23 @@ def _on_one_line(text: bytes) -> bytes:
 
 
 _STEP: Final = re.compile(r"""\.([^.\[\]'"\s]+)|\[(\d{1,6})\]|\['([^']+)'\]|\["([^"]+)"\]""")
+
+
+def as_text(value: object) -> str:
+    """Return a scalar as the text that a form would have.
+
+    Raises:
+        ValueError: the value is an object or a list.
+    """
+    if type(value) is str:
+        return value
+    if type(value) is bool:
+        return "true" if value else "false"
+    if type(value) is int:
+        return str(value)
+    if type(value) is float:
+        return str(int(value)) if value.is_integer() and abs(value) < _WHOLE else repr(value)
+    raise ValueError("not a scalar")
 
 
 @dataclass(frozen=True, slots=True)

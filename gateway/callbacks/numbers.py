@@ -11,7 +11,6 @@ from gateway.callbacks.callback import EventSchema, VendorPage
 from gateway.callbacks.field_mapping import Field, coded, objects, phone_number
 from gateway.callbacks.fields import (
     Scope,
-    as_text,
     code,
     duration,
     facts,
@@ -25,6 +24,7 @@ from gateway.callbacks.fields import (
     words,
 )
 from gateway.callbacks.hangups import OUTCOME_LINE, hangup, settle_leg, settle_record
+from gateway.callbacks.jsontext import as_text
 from gateway.callbacks.payload import Payload
 from gateway.callbacks.phones import uncertain
 from gateway.callbacks.vocabulary import CALL_STATUS, HANGUP_BY, NUMBER_TYPE, VERIFY_STATUS, YES_NO
