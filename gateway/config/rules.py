@@ -32,7 +32,7 @@ _PLAIN_DECODERS = frozenset({"json", "form"})
 _OWN_NAMES = frozenset({"fanout", "retry", "replay"})
 #: Topics of its own, in addition to ``replay``.
 _OWN_TOPICS = ("retry.", "replay.", "dlq.", "fanout.")
-_NO_HEADER_TEXT = "is sent in a header: use printable ASCII characters without spaces"
+_NO_HEADER_TEXT = "is sent in a header: use printable ASCII characters, and no space at either end"
 
 
 def section_problems(name: str, row: CallbackPath) -> Iterator[Problem]:
@@ -312,7 +312,7 @@ def _tokens(admin: Admin) -> Iterator[Problem]:
 
 
 def _is_header_text(token: str) -> bool:
-    return token.isascii() and token.isprintable() and " " not in token
+    return token.isascii() and token.isprintable() and token.strip() == token
 
 
 def is_loopback(host: str) -> bool:

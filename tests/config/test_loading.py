@@ -213,7 +213,7 @@ PROBLEMS = [
     ),
     ('admin: {token: "abc\\n"}', "admin.token: begins or ends with a line end"),
     ("admin: {token: clé}", "admin.token: is sent in a header"),
-    ("admin: {tokens: [{name: ann, role: read, token: 'a b'}]}", "admin.tokens[0].token: is sent in a header"),
+    ("admin: {tokens: [{name: ann, role: read, token: ' ab'}]}", "admin.tokens[0].token: is sent in a header"),
     ("ingest: {port: yes}", "ingest.port: a number is needed; yes, no, on, off"),
     ("ingest: {workers: on}", "ingest.workers: a number is needed; yes"),
     ("ingest: {read_timeout: yes}", "ingest.read_timeout: a number is needed; yes"),
