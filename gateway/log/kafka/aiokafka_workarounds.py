@@ -1,12 +1,12 @@
 """All changes to aiokafka 0.14, but those of a group's member (:mod:`.membership`), and the private names they need.
 
-Other modules use private names only to reach a consumer's client, coordinator and subscription, and metadata. What each
-change is for, where it was reported, and what ends it (no released version did when 0.14 was the newest):
+Other modules use private names only to reach a consumer's client, coordinator, subscription and metadata. Where each
+change was reported, and what ends it (no version did when 0.14 was the newest; a patch is in ``deploy/docs/upstream``):
 
 =====================================  ===============================  ================================================
-:func:`patch_clients`: no creation     not reported                     an option ``allow.auto.create.topics`` (KIP-361)
+:func:`patch_clients`: no creation     not reported; a patch            an option ``allow.auto.create.topics`` (KIP-361)
 :func:`patch_clients`: failures        not reported                     connection errors that state their cause
-:func:`patch_clients`: leaks           aio-libs/aiokafka#715            a cancelled start that closes its connections
+:func:`patch_clients`: leaks           aio-libs/aiokafka#715; a patch   a cancelled start that closes its connections
 :func:`patch_clients`: quotas          not reported                     a client that observes ``throttle_time_ms``
 :func:`.outage.limit_logs`             aio-libs/aiokafka#830, #1020     fewer lines while Kafka is unavailable
 :func:`fetch_placed_only`              not reported                     no look-up of positions that are not wanted
