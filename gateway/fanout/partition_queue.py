@@ -10,6 +10,7 @@ owner of the partition delivers its event again.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -81,7 +82,7 @@ class PartitionQueue:
             self.mark.pass_over(offset - 1)
 
 
-class WindowedConsumer:
+class WindowedConsumer(ABC):
     """A consumer that holds events until they are done; the base of the two that implement all of it.
 
     See :class:`gateway.log.cursor.Consumer`.
@@ -175,15 +176,15 @@ class WindowedConsumer:
         self._queues.clear()
         self._landed.set()
 
-    # -- for those that implement it ----------------------------------------------------------------------------
+    # -- for the subclasses --------------------------------------------------------------------------------------
 
+    @abstractmethod
     def _discard(self, job: Job) -> None:
         """Withdraw an event that is not being attempted from where it waits."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _cut(self, jobs: Collection[Job]) -> None:
         """Cancel attempts; each job is abandoned a moment later."""
-        raise NotImplementedError
 
     def _freed(self) -> None:
         """Note that an event was forgotten while records are refused."""
