@@ -20,7 +20,6 @@ import time
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
@@ -77,39 +76,15 @@ class HistoryStore:
     """
 
     def __init__(self, folder: Path | None) -> None:
-        if folder is not None:
-            path = folder / FILE_NAME
-            with suppress(OSError):  # SQLite raises its own error for the same reason
-                files.make_database(path)
-            address = files.uri(path, "rw")
-        self._db = sqlite3.connect(
-            "file::memory:" if folder is None else address,
-            uri=True,
-            isolation_level=None,
-            check_same_thread=False,
-            timeout=5.0,
-        )
+        path = None if folder is None else folder / FILE_NAME
+        self._db = files.open_derived(path, _APPLICATION_ID, _VERSION, _SCHEMA)
         try:
-            self._prepare()
+            if self._db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
+                raise sqlite3.DatabaseError("it is damaged")
             self._names = {str(name): int(number) for number, name in self._db.execute("SELECT id, name FROM name")}
         except BaseException:
             self._db.close()
             raise
-
-    def _prepare(self) -> None:
-        db = self._db
-        found = (db.execute("PRAGMA application_id").fetchone()[0], db.execute("PRAGMA user_version").fetchone()[0])
-        is_new = not db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
-        if not is_new and found != (_APPLICATION_ID, _VERSION):
-            raise sqlite3.DatabaseError("it is not of this version")
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute("PRAGMA synchronous=NORMAL")
-        if is_new:
-            db.execute(f"PRAGMA application_id={_APPLICATION_ID}")
-            db.execute(f"PRAGMA user_version={_VERSION}")
-        db.executescript(_SCHEMA)
-        if db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
-            raise sqlite3.DatabaseError("it is damaged")
 
     def close(self) -> None:
         """Close the file."""

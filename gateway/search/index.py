@@ -157,29 +157,8 @@ class Index:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE_NAME
-        with suppress(OSError):  # SQLite raises its own error for the same reason
-            files.make_database(self.path)
-        address = files.uri(self.path, "rw")
-        self._db = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False, timeout=5.0)
+        self._db = files.open_derived(self.path, _APPLICATION_ID, _VERSION, _SCHEMA)
         self._recent: dict[str, Run] = {}
-        try:
-            self._prepare()
-        except BaseException:
-            self._db.close()
-            raise
-
-    def _prepare(self) -> None:
-        db = self._db
-        found = (db.execute("PRAGMA application_id").fetchone()[0], db.execute("PRAGMA user_version").fetchone()[0])
-        is_new = not db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
-        if not is_new and found != (_APPLICATION_ID, _VERSION):
-            raise sqlite3.DatabaseError(f"{self.path}: not an index of this version")
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute("PRAGMA synchronous=NORMAL")
-        if is_new:
-            db.execute(f"PRAGMA application_id={_APPLICATION_ID}")
-            db.execute(f"PRAGMA user_version={_VERSION}")
-        db.executescript(_SCHEMA)
 
     def close(self) -> None:
         """Store the runs in memory if possible, and close the file."""

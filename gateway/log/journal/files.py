@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import sqlite3
 import stat
 import time
 from contextlib import suppress
@@ -115,6 +116,40 @@ def make_database(path: Path) -> None:
     for suffix in SUFFIXES[1:]:
         with suppress(OSError):
             narrow(path.with_name(path.name + suffix))
+
+
+def open_derived(path: Path | None, application_id: int, version: int, schema: str) -> sqlite3.Connection:
+    """Open a database that can be made again, without a sync for each transaction; create it if it is missing.
+
+    Args:
+        path: the file; None: everything is in memory.
+        application_id: of the files of one kind.
+        version: of the schema, its ``user_version``.
+        schema: creates what is missing.
+
+    Raises:
+        sqlite3.Error: the file cannot be used, or is of another kind or version.
+    """
+    if path is not None:
+        with suppress(OSError):  # SQLite raises its own error for the same reason
+            make_database(path)
+    address = "file::memory:" if path is None else uri(path, "rw")
+    db = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False, timeout=5.0)
+    try:
+        found = (db.execute("PRAGMA application_id").fetchone()[0], db.execute("PRAGMA user_version").fetchone()[0])
+        is_new = not db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+        if not is_new and found != (application_id, version):
+            raise sqlite3.DatabaseError(f"{path}: not a file of this version")
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=NORMAL")
+        if is_new:
+            db.execute(f"PRAGMA application_id={application_id}")
+            db.execute(f"PRAGMA user_version={version}")
+        db.executescript(schema)
+    except BaseException:
+        db.close()
+        raise
+    return db
 
 
 def narrow(file: int | Path) -> None:
