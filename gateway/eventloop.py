@@ -1,4 +1,4 @@
-"""Which event loop everything runs on, running a coroutine for a command, and threads that give way to the loop."""
+"""Choose the event loop, run a coroutine for a command, and make threads that give way to the loop."""
 
 from __future__ import annotations
 

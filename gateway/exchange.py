@@ -1,4 +1,4 @@
-"""What is exchanged while the gateway runs: subscribers, of ``config.yaml`` and stored ones; receivers of alerts.
+"""Replace subscribers (configured and stored) and receivers of alerts while the gateway runs.
 
 The file wins: a stored subscriber whose name the file has, too, rests until the file no longer has it.
 """

@@ -1,4 +1,4 @@
-"""What this machine gives a process: processors, and file descriptors; and who may have how many of them.
+"""Processors and file descriptors that this machine gives a process, and the share of each use.
 
 A container sees all processors of its machine: what it may use is in its cgroup (Linux, Documentation/admin-guide/
 cgroup-v2.rst, "CPU Interface Files"; v1: scheduler/sched-bwc.rst) and in its affinity (sched_setaffinity(2)).

@@ -1,4 +1,4 @@
-"""How events fared with their subscribers: of one event in a word and a sentence, of many at once in a word.
+"""Outcomes of events at their subscribers: a word and a sentence for one event, a word for each of many.
 
 The record of attempts is the best source. Without one, the status follows from the subscriber's filter and its position
 in the log; where these do not determine it, it is reported as unknown.

@@ -1,4 +1,4 @@
-"""JSON in and out, answers that do not end, and the one place where errors become answers of the admin port.
+"""Read and write JSON on the admin port, stream answers, and turn errors into answers in one place.
 
 Server-sent events: HTML Living Standard, section 9.2. The console reads them with ``fetch``, as ``EventSource`` sends
 no token. They are ended when the admin port closes.
@@ -106,7 +106,7 @@ def actor(request: web.Request) -> str:
 
 
 class Given:
-    """What a request gives, in its query or as the JSON object of its body. Wrong values are a BadRequest.
+    """The parameters of a request, from its query or from the JSON object in its body. A wrong value raises BadRequest.
 
     Args:
         values: by name; those of a query are texts.

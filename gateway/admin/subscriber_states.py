@@ -1,4 +1,4 @@
-"""How each subscriber is doing: how far it is behind, and its state in one word, for page, commands, API and metric.
+"""The lag of each subscriber, and its state in one word, for page, commands, API and metric.
 
 Lag. No caller waits for the log for longer than :data:`PATIENCE_S`: the query continues in the background, and until
 it is answered the lag is reported as unknown, with its last known value. The interval between queries follows from how
@@ -55,7 +55,7 @@ _log = structlog.get_logger("gateway.admin")
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """Of one subscriber.
+    """The lag of one subscriber.
 
     Args:
         records: None when it is not known now.

@@ -1,4 +1,4 @@
-"""Which problems there are, by the thresholds of one receiver, and when each is reported, repeated and resolved. Pure.
+"""Find problems by the thresholds of a receiver, and decide when each is reported, repeated and resolved. Pure.
 
 ::
 

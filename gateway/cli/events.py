@@ -1,4 +1,4 @@
-"""What happened: ``gateway events`` and ``explain`` show events, ``doctor`` and ``audit`` what was changed."""
+"""Commands about the past: ``gateway events`` and ``explain`` show events, ``doctor`` and ``audit`` show changes."""
 
 from __future__ import annotations
 

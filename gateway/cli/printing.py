@@ -1,4 +1,4 @@
-"""What commands print for people: tables, times, and an event as one line that says what happened."""
+"""Output of commands for people: tables, times, and a one-line summary of an event."""
 
 from __future__ import annotations
 

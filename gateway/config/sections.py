@@ -34,7 +34,7 @@ RULES: Final[tuple[Rule, ...]] = get_args(Rule)
 
 
 class OAuth(Section):
-    """Where tokens for OAUTHBEARER come from: a file that others keep fresh, or a token endpoint."""
+    """Source of tokens for OAUTHBEARER: a file that others keep fresh, or a token endpoint."""
 
     token_file: str = Field(default="", description="File with the token; read again for each connection")
     token_url: str = Field(default="", description="Token endpoint (OAuth 2 client credentials)")
@@ -52,7 +52,7 @@ class OAuth(Section):
 
 
 class Security(Section):
-    """How to speak to the brokers. aiokafka's own names of the keys are understood too."""
+    """Protocol, login and certificates for the brokers. aiokafka's own names of the keys are accepted too."""
 
     protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         default="PLAINTEXT",
@@ -364,7 +364,7 @@ class ClientTls(Section):
 
 
 class TransformSettings(Section):
-    """Which fields of an event this subscriber gets, as paths such as ``data.raw``."""
+    """The fields of an event that this subscriber gets, as paths such as ``data.raw``."""
 
     include: Texts = Field(
         default_factory=list, description="Paths to keep in addition to those that CloudEvents requires; none: all"

@@ -158,7 +158,7 @@ async def replay(
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """Where the events of a replay are read, and which of them it takes; ``selection.until`` is set."""
+    """The topics from which a replay reads, and the filter of its events; ``selection.until`` is set."""
 
     log: BrowsedLog
     subscriber: Subscriber

@@ -1,4 +1,4 @@
-"""Which parked events are appended again, so that no position waits for them; and appending them.
+"""Choose the parked events that are appended again, so that no position waits for them, and append them.
 
 All subscribers share retry topics and ``replay``, and each topic has one position. It moves on although one subscriber
 accepts no events: these are appended again, at the end of a retry topic, with a later due time.

@@ -1,4 +1,4 @@
-"""Which event of a subscriber may be attempted next, and when: pure, except for the timer of :class:`Dispatcher`.
+"""Choose the next event of a subscriber, and the time of its attempt. Pure, but for the timer of :class:`Dispatcher`.
 
 Every job is in one state::
 

@@ -65,7 +65,7 @@ _log = structlog.get_logger("gateway.fanout")
 
 
 class EventDelivery:
-    """What a worker does with an event.
+    """Process events for the workers: attempt, decide, act.
 
     Args:
         subscription: numbers and names.

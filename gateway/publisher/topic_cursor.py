@@ -196,7 +196,7 @@ def is_published(positions: Positions, topic: str, offset: int) -> bool:
 
 @dataclass(slots=True)
 class TopicLag:
-    """Of one topic: numbers of records, by the offset behind them."""
+    """Numbers of records of one topic, by the offset behind them."""
 
     records: int = 0
     _parts: deque[tuple[int, int]] = field(default_factory=deque)
@@ -224,7 +224,7 @@ def _pairs(parts: Iterable[tuple[int, int]]) -> Iterable[tuple[tuple[int, int], 
 
 
 class PublishLag:
-    """Of all topics.
+    """Numbers of records of all topics.
 
     Args:
         positions: what is passed of each topic; those that are not in it begin at ``seen``.

@@ -159,7 +159,7 @@ def quantile(counts: Mapping[int, int], share: float) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What the console draws of one process, at one moment.
+    """The figures of one process that the console draws, at one moment.
 
     Args:
         counters: since its start.

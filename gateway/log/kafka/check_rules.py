@@ -61,7 +61,7 @@ class TopicNeed:
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """All that a role needs.
+    """The topics and groups that a role needs.
 
     Args:
         topics: each once.

@@ -1,4 +1,4 @@
-"""What a writer needs of aiokafka's producer: a new one, the sign that it is stale, and the partitions of topics.
+"""Create an aiokafka producer, notice when it is stale, and look up the partitions of topics.
 
 Each topic is looked up in a task of its own: a missing one holds up no other. The incarnation of a topic is requested
 before its first record is written: a later answer could be that of a topic that has replaced the first one. After that
